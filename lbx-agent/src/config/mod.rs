@@ -1,0 +1,3 @@
+//! From text to a validated model, with every mistake reported at once.
+
+pub mod model;

@@ -1,0 +1,48 @@
+//! What the API may ask of the running agent: the seam between `api` and `reconcile`.
+
+use lbx_common::api::{Config, ConfigDocument, HealthReport, Mistake, Revision, StatsReport, StatusReport};
+
+/// Why a change of the configuration was refused. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedError {
+    /// The new configuration does not make sense.
+    #[error("the configuration has {} mistake(s)", .0.len())]
+    Invalid(Vec<Mistake>),
+    /// Somebody else changed it meanwhile.
+    #[error("the configuration is at revision {current} now, not {expected}: read it again and repeat the change")]
+    Conflict {
+        /// What the writer had read.
+        expected: Revision,
+        /// What is in force.
+        current: Revision,
+    },
+    /// The configuration belongs to a file.
+    #[error("this agent takes its configuration from {0}: change that file, the agent reloads it by itself")]
+    ReadOnly(String),
+    /// The configuration is right but the kernel or the disk did not take it.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The running agent, as the API sees it.
+pub trait Control: Clone + Send + Sync + 'static {
+    /// The configuration that is in force.
+    fn config(&self) -> impl Future<Output = ConfigDocument> + Send;
+
+    /// Replaces the whole configuration: validated, stored durably, then applied. `expected` is the
+    /// revision that the writer had read; `None` overwrites whatever is there.
+    fn replace(
+        &self,
+        config: Config,
+        expected: Option<Revision>,
+    ) -> impl Future<Output = Result<Revision, RefusedError>> + Send;
+
+    /// Health of all endpoints.
+    fn health(&self) -> impl Future<Output = HealthReport> + Send;
+
+    /// Counters.
+    fn stats(&self) -> impl Future<Output = StatsReport> + Send;
+
+    /// The agent and its data plane.
+    fn status(&self) -> impl Future<Output = StatusReport> + Send;
+}

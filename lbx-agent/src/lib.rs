@@ -1,0 +1,10 @@
+//! The lbx agent as a library; `main.rs` is a thin binary around it.
+
+pub mod api;
+pub mod config;
+pub mod control;
+pub mod dataplane;
+pub mod health;
+pub mod net;
+pub mod plan;
+pub mod store;

@@ -1,0 +1,98 @@
+//! `GET /v1/health`.
+
+use serde::{Deserialize, Serialize};
+
+/// Health of every pool and endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// One entry a pool, in the order of the configuration.
+    pub pools: Vec<PoolHealth>,
+}
+
+/// Health of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolHealth {
+    /// Name of the pool.
+    pub pool: String,
+    /// Name of its monitor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
+    /// The pool as a whole.
+    pub state: PoolState,
+    /// One entry an endpoint, in the order of the configuration.
+    pub endpoints: Vec<EndpointHealth>,
+}
+
+/// Health of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointHealth {
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// Name of its virtual network.
+    pub virtual_network: String,
+    /// `ADDRESS:PORT`, or `ADDRESS` where the port is kept.
+    pub address: String,
+    /// The verdict.
+    pub state: HealthState,
+    /// Why, as the last probe saw it; empty without a probe.
+    #[serde(default)]
+    pub reason: String,
+    /// Seconds since the state last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_secs: Option<u64>,
+    /// Round trip of the last successful probe, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+}
+
+/// Verdict on an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Takes flows.
+    Healthy,
+    /// Takes none.
+    Unhealthy,
+    /// Not yet probed: takes none.
+    Unknown,
+    /// Switched off in the configuration.
+    Disabled,
+}
+
+impl HealthState {
+    /// Name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// A pool as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolState {
+    /// All enabled endpoints are healthy.
+    Healthy,
+    /// Some are.
+    Degraded,
+    /// None is.
+    Critical,
+    /// No verdict yet on any.
+    Unknown,
+}
+
+impl PoolState {
+    /// Name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The objects of configuration and API. The YAML file and the HTTP/JSON API carry the same types.
+//!
+//! These types hold what a user wrote. Whether it makes sense as a whole (references, overlaps, limits)
+//! is decided by the agent's validator, never here.
+
+mod config;
+mod health;
+mod monitor;
+mod node;
+mod pool;
+mod problem;
+mod service;
+mod stats;
+mod status;
+mod vnet;
+
+pub use config::{Collection, Config, ConfigDocument, NoSuchCollection, Revision};
+pub use health::{EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState};
+pub use monitor::{Monitor, MonitorKind};
+pub use node::{AttachMode, Interface, Limits, Node, Role, TunnelSource};
+pub use pool::{Endpoint, Pool};
+pub use problem::{Mistake, Problem};
+pub use service::{Forwarding, Listen, ListenError, Protocol, Service};
+pub use stats::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
+pub use status::{InterfaceStatus, MapFill, NextHopStatus, StatusReport, TunnelStatus};
+pub use vnet::{Encap, ProbeSource, Tunnel, VirtualNetwork};

@@ -1,0 +1,96 @@
+//! `node` and `limits`: this machine.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// This machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Interfaces that lbx attaches to.
+    #[serde(default)]
+    pub interfaces: Vec<Interface>,
+    /// Outer source address of tunnel packets.
+    #[serde(default)]
+    pub tunnel_source: TunnelSource,
+    /// Seed of the flow hash, the same on all nodes: `file:PATH` (32 hex digits; generated on first start)
+    /// or 32 hex digits. Default: `file:seed` in the agent's state directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_seed: Option<String>,
+}
+
+/// One network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// Name as `ip link` shows it.
+    pub name: String,
+    /// What arrives there.
+    pub role: Role,
+    /// How the XDP program is attached.
+    #[serde(default)]
+    pub mode: AttachMode,
+}
+
+/// What arrives on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Packets of clients.
+    Public,
+    /// Tunnel packets of gateways.
+    Underlay,
+    /// Both.
+    Both,
+}
+
+/// How an XDP program is attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachMode {
+    /// Native, else generic with a warning.
+    #[default]
+    Auto,
+    /// In the driver; refused where the driver has no XDP.
+    Native,
+    /// In the network stack: slow, works everywhere.
+    Generic,
+}
+
+/// Outer source addresses of tunnel packets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelSource {
+    /// For tunnels over IPv4; an address of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Ipv4Addr>,
+}
+
+/// Sizes of the kernel's maps. Changed only by `lbx-agent detach` and a new start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Listeners: (address, protocol, port) of all services.
+    pub listeners: u32,
+    /// Endpoints of all pools; 65,535 at most.
+    pub endpoints: u32,
+    /// Tunnels; 65,535 at most.
+    pub tunnels: u32,
+    /// Virtual networks.
+    pub virtual_networks: u32,
+    /// Slots of all lookup tables together; 16,777,216 at most.
+    pub table_slots: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            listeners: 16_384,
+            endpoints: 16_384,
+            tunnels: 4096,
+            virtual_networks: 1024,
+            table_slots: 16_777_216,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `pools` and their `endpoints`.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// A weighted set of endpoints with one monitor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Name, unique among pools.
+    pub name: String,
+    /// Name of the monitor; without one every enabled endpoint counts as healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
+    /// Slots of the pool's lookup table, one of the primes in [`crate::abi::TABLE_SIZES`]; default: the
+    /// smallest that is at least 100 × the number of endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_size: Option<u32>,
+    /// The origins.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One origin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Name, unique in the pool.
+    pub name: String,
+    /// Name of the virtual network it lives in.
+    pub virtual_network: String,
+    /// Private address in that network.
+    pub address: Ipv4Addr,
+    /// Port; without one the client's destination port is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Share of new flows relative to the other endpoints: 0 … 1 in steps of 0.01. 0 = no flows.
+    #[serde(default = "full_weight")]
+    pub weight: f64,
+    /// false = no traffic and no probes.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+const fn full_weight() -> f64 {
+    1.0
+}
+
+const fn yes() -> bool {
+    true
+}

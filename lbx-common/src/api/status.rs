@@ -1,0 +1,84 @@
+//! `GET /v1/status`: the agent and its data plane.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AttachMode, Encap, Revision, Role};
+
+/// The agent and its data plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Version of the agent.
+    pub version: String,
+    /// Version of the map layout.
+    pub abi_version: u32,
+    /// Process id of the agent.
+    pub pid: u32,
+    /// Seconds since the agent started.
+    pub uptime_secs: u64,
+    /// Where the configuration comes from: `embedded PATH` or `file PATH`.
+    pub store: String,
+    /// Revision that is in force.
+    pub revision: Revision,
+    /// Whether this agent found pinned maps and took them over.
+    pub adopted: bool,
+    /// Writes to kernel maps since the agent started.
+    pub map_writes: u64,
+    /// One entry an interface.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// One entry a tunnel.
+    pub tunnels: Vec<TunnelStatus>,
+    /// One entry a map.
+    pub maps: Vec<MapFill>,
+}
+
+/// An interface that lbx is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Name of the interface.
+    pub name: String,
+    /// What arrives there.
+    pub role: Role,
+    /// How the program is attached: `native` or `generic`.
+    pub mode: AttachMode,
+    /// What to know about it, as why native mode was not to be had; empty when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A tunnel and the way to its gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelStatus {
+    /// Name of the virtual network.
+    pub virtual_network: String,
+    /// Name of the tunnel.
+    pub tunnel: String,
+    /// How packets are wrapped.
+    pub encap: Encap,
+    /// Outer address of the gateway.
+    pub remote: String,
+    /// Largest inner IP packet in bytes.
+    pub inner_mtu: u16,
+    /// The next hop; absent while unresolved (packets then go by the kernel's slow path).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<NextHopStatus>,
+}
+
+/// Where tunnel packets leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHopStatus {
+    /// Egress interface index.
+    pub ifindex: u32,
+    /// MAC of the next hop.
+    pub mac: String,
+}
+
+/// How full a map is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapFill {
+    /// Name of the map.
+    pub map: String,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries at most.
+    pub capacity: u64,
+}

@@ -1,0 +1,3 @@
+//! The playground behind `cargo xtask run`.
+
+fn main() {}

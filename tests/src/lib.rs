@@ -1,0 +1,1 @@
+//! Harness of the tests and of the playground: network namespaces, real servers, real clients.
