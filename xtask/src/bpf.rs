@@ -6,13 +6,13 @@
 use anyhow::{Context, Result};
 
 use crate::process;
+use crate::setup::{self, Scope};
 use crate::toolchain::{Compiler, ToolChain, path_with};
 use crate::workspace::{BPF_TARGET, Workspace};
 
 /// The verb: sets up what is missing, then compiles.
 pub fn run(workspace: &Workspace) -> Result<()> {
-    let tool_chain = crate::toolchain::find(workspace)?;
-    compile(workspace, &tool_chain)
+    compile(workspace, &setup::ensure(workspace, Scope::Run)?)
 }
 
 /// Compiles with a tool chain that is known to work. Cargo sees to it that nothing is done twice.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
+use cargo_metadata::semver::Version;
 
 use crate::process;
 use crate::workspace::{BPF_TARGET, Workspace};
@@ -50,7 +51,7 @@ impl fmt::Display for Compiler {
 pub fn find(workspace: &Workspace) -> Result<ToolChain> {
     let mut reasons = Vec::new();
     for compiler in [Compiler::Nightly, Compiler::Debian] {
-        match compiler.check().and_then(|()| find_linker(workspace, compiler)) {
+        match compiler.check(workspace).and_then(|()| find_linker(workspace, compiler)) {
             Ok(linker) => return Ok(ToolChain { compiler, linker }),
             Err(reason) => reasons.push(format!("  - {compiler}: {reason:#}")),
         }
@@ -60,7 +61,7 @@ pub fn find(workspace: &Workspace) -> Result<ToolChain> {
 
 impl Compiler {
     /// Whether the compiler is there with all it needs.
-    pub fn check(self) -> Result<()> {
+    pub fn check(self, workspace: &Workspace) -> Result<()> {
         match self {
             Self::Nightly => {
                 let sysroot = process::output(self.rustc().args(["--print", "sysroot"]))
@@ -87,7 +88,12 @@ impl Compiler {
                 }
             }
         }
-        Ok(())
+        let version = process::output(self.rustc().arg("-vV"))?;
+        match release_in(&version) {
+            Some(release) if release >= workspace.rust_version => Ok(()),
+            Some(release) => bail!("it is Rust {release}, and {} or newer is needed", workspace.rust_version),
+            None => bail!("it names no release in:\n{version}"),
+        }
     }
 
     /// The compiler, free of what points at another one.
@@ -125,13 +131,19 @@ impl Compiler {
     }
 }
 
+/// Reads the Rust version out of `rustc -vV`, without what marks a nightly.
+fn release_in(version: &str) -> Option<Version> {
+    let release = version.lines().find_map(|line| line.strip_prefix("release: "))?;
+    Version::parse(release.split('-').next()?).ok()
+}
+
 /// Reads the LLVM major out of `rustc -vV`.
 fn llvm_major_in(version: &str) -> Option<u32> {
     version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?.split('.').next()?.parse().ok()
 }
 
 /// The first bpf-linker that can link what the compiler emits: this checkout's own, then the one in PATH.
-fn find_linker(workspace: &Workspace, compiler: Compiler) -> Result<PathBuf> {
+pub fn find_linker(workspace: &Workspace, compiler: Compiler) -> Result<PathBuf> {
     let own = workspace.tools().join("bin/bpf-linker");
     let candidates: Vec<PathBuf> = [Some(own), process::find_program("bpf-linker")]
         .into_iter()
@@ -197,12 +209,20 @@ pub fn path_with(linker: &Path) -> Result<std::ffi::OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::llvm_major_in;
+    use cargo_metadata::semver::Version;
+
+    use super::{llvm_major_in, release_in};
 
     #[test]
     fn the_llvm_major_is_read_from_rustc_version_output() {
         let text = "rustc 1.96.0\nhost: x86_64-unknown-linux-gnu\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
         assert_eq!(llvm_major_in(text), Some(22));
+    }
+
+    #[test]
+    fn a_nightly_counts_as_the_release_it_becomes() {
+        assert_eq!(release_in("release: 1.97.0-nightly\n"), Some(Version::new(1, 97, 0)));
+        assert_eq!(release_in("release: 1.96.0\n"), Some(Version::new(1, 96, 0)));
     }
 
     #[test]

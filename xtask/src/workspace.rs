@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cargo_metadata::MetadataCommand;
+use cargo_metadata::semver::Version;
 
 /// The kernel programs' compile target.
 pub const BPF_TARGET: &str = "bpfel-unknown-none";
@@ -17,6 +18,8 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Where cargo puts what it builds for the host; `CARGO_TARGET_DIR` moves it.
     pub host_target: PathBuf,
+    /// The oldest compiler that compiles the workspace.
+    pub rust_version: Version,
 }
 
 impl Workspace {
@@ -28,9 +31,11 @@ impl Workspace {
             command.current_dir(manifest_dir);
         }
         let metadata = command.exec().context("cargo metadata could not read the workspace")?;
+        let rust_version = metadata.packages.iter().filter_map(|package| package.rust_version.clone()).max();
         Ok(Self {
             root: metadata.workspace_root.into_std_path_buf(),
             host_target: metadata.target_directory.into_std_path_buf(),
+            rust_version: rust_version.context("no crate of the workspace names its rust-version")?,
         })
     }
 
@@ -38,11 +43,6 @@ impl Workspace {
     /// between checkouts: the agent's build script embeds the object from here, and it must be this checkout's.
     pub fn bpf_target(&self) -> PathBuf {
         self.root.join("target")
-    }
-
-    /// The built kernel programs.
-    pub fn bpf_object(&self) -> PathBuf {
-        self.bpf_target().join(BPF_TARGET).join("release").join("lbx-ebpf")
     }
 
     /// Tools that `setup` installs for this checkout only.

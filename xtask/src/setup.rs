@@ -1,0 +1,175 @@
+//! `cargo xtask setup`: makes sure that everything lbx is built, run and tested with is there.
+//!
+//! Looks for what is really used (a program, a compiled `core`, a linker that links) and not at package lists, so
+//! that tools from any source count. Installs from apt and crates.io only, and nothing that would take the place
+//! of something the user has.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::privilege::Privilege;
+use crate::process;
+use crate::toolchain::{self, Compiler, ToolChain};
+use crate::workspace::Workspace;
+
+const BPF_LINKER: &str = "bpf-linker@0.13.0";
+const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+
+/// How much has to be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// What compiles lbx and makes it run.
+    Run,
+    /// That, and what the tests and checks use.
+    Test,
+}
+
+/// A program of the system that lbx or its tests start.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    why: &'static str,
+    scope: Scope,
+}
+
+const PROGRAMS: [Program; 3] = [
+    Program {
+        name: "ip",
+        package: "iproute2",
+        why: "makes the devices of the network namespaces",
+        scope: Scope::Run,
+    },
+    Program {
+        name: "nft",
+        package: "nftables",
+        why: "the tests put a firewall in the way of the probes",
+        scope: Scope::Test,
+    },
+    Program {
+        name: "strace",
+        package: "strace",
+        why: "the tests count the agent's system calls",
+        scope: Scope::Test,
+    },
+];
+
+/// The verb: as [`ensure`], with a line for the user when there was nothing to do.
+pub fn run(workspace: &Workspace) -> Result<()> {
+    let tool_chain = ensure(workspace, Scope::Test)?;
+    println!(
+        "setup: everything is there (kernel programs: {}, {})",
+        tool_chain.compiler,
+        tool_chain.linker.display()
+    );
+    Ok(())
+}
+
+/// Installs what is missing; silent and quick when nothing is. Returns the tool chain for the kernel programs.
+pub fn ensure(workspace: &Workspace, scope: Scope) -> Result<ToolChain> {
+    programs(scope)?;
+    if scope == Scope::Test {
+        component("fmt", "rustfmt", "checks the layout of the code")?;
+        component("clippy", "clippy", "checks the code for mistakes")?;
+    }
+    match toolchain::find(workspace) {
+        Ok(tool_chain) => Ok(tool_chain),
+        Err(reasons) => {
+            eprintln!("{reasons:#}");
+            debian_route(workspace).map_err(|error| anyhow!("{error:#}\n{}", by_hand(workspace)))?;
+            toolchain::find(workspace).map_err(|error| anyhow!("{error:#}\n{}", by_hand(workspace)))
+        }
+    }
+}
+
+fn programs(scope: Scope) -> Result<()> {
+    let missing: Vec<&Program> = PROGRAMS
+        .iter()
+        .filter(|program| scope == Scope::Test || program.scope == Scope::Run)
+        .filter(|program| process::find_program(program.name).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+    let reasons: Vec<String> =
+        missing.iter().map(|program| format!("`{}` {}", program.name, program.why)).collect();
+    apt_install(&packages, &reasons.join("; "))
+}
+
+/// A part of the host's own Rust tool chain that minimal installations leave out.
+fn component(verb: &str, name: &str, why: &str) -> Result<()> {
+    if process::output(process::host_cargo().args([verb, "--version"])).is_ok() {
+        return Ok(());
+    }
+    let remedy = format!("`cargo {verb}` is missing: install it with `rustup component add {name}`");
+    if process::find_program("rustup").is_none() {
+        bail!("{remedy}, or with the package of your distribution");
+    }
+    let mut rustup = process::command("rustup");
+    rustup.args(["component", "add", name]);
+    process::step(&format!("install {name}"), why, &mut rustup).context(remedy)
+}
+
+/// Installs Debian's compiler for BPF and a bpf-linker with the same LLVM.
+fn debian_route(workspace: &Workspace) -> Result<()> {
+    if let Err(reason) = Compiler::Debian.check(workspace) {
+        apt_install(&DEBIAN_COMPILER, "a compiler with a ready `core` for BPF; about 30 s")?;
+        Compiler::Debian.check(workspace).with_context(|| format!("after installing, because {reason:#}"))?;
+    }
+    if toolchain::find_linker(workspace, Compiler::Debian).is_err() {
+        let major = Compiler::Debian.llvm_major()?;
+        let prefix = format!("/usr/lib/llvm-{major}");
+        if !Path::new(&prefix).join("bin/llvm-config").exists() {
+            apt_install(
+                &[&format!("llvm-{major}-dev")],
+                "bpf-linker is linked against the compiler's LLVM; about 30 s",
+            )?;
+        }
+        let mut cargo = process::host_cargo();
+        cargo.args(["install", BPF_LINKER, "--locked", "--no-default-features", "--force", "--features"]);
+        cargo.arg(format!("llvm-{major}")).arg("--root").arg(workspace.tools()).env("LLVM_PREFIX", prefix);
+        process::step("install bpf-linker", "links the kernel programs; about 90 s", &mut cargo)?;
+    }
+    Ok(())
+}
+
+/// Installs packages, or says which they are where apt or root is missing.
+fn apt_install(packages: &[&str], why: &str) -> Result<()> {
+    let list = packages.join(" ");
+    if process::find_program("apt-get").is_none() {
+        bail!("there is no apt-get here: install what Debian has as {list} ({why}), then run this again");
+    }
+    let privilege = Privilege::now();
+    let apt = || -> Result<_> {
+        let mut apt = privilege.command("env".as_ref(), &format!("install {list}"))?;
+        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]);
+        apt.args(["-o", "Dpkg::Use-Pty=0"]);
+        Ok(apt)
+    };
+    let remedy =
+        || format!("install by hand: apt-get update && apt-get install --no-install-recommends {list}");
+    if let Err(error) =
+        process::step("refresh the list of packages", "to install the next", apt()?.arg("update"))
+    {
+        // One mirror of several may be out of reach; whether that matters shows in the next step.
+        eprintln!("    {error:#}");
+    }
+    // A user who has Debian's older rustc keeps it: apt then refuses instead of replacing it.
+    let mut install = apt()?;
+    install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages);
+    process::step(&format!("install {list}"), why, &mut install).with_context(remedy)
+}
+
+fn by_hand(workspace: &Workspace) -> String {
+    format!(
+        "To compile the kernel programs, install one of these, then run this again:\n  \
+         - on Debian 12 (with bookworm-security): apt-get install --no-install-recommends {} llvm-22-dev && \
+         LLVM_PREFIX=/usr/lib/llvm-22 cargo install {BPF_LINKER} --locked --no-default-features --features llvm-22\n  \
+         - anywhere: rustup toolchain install nightly --component rust-src, and a bpf-linker in PATH that is built \
+         with the LLVM major of `rustc +nightly -vV` (see https://github.com/aya-rs/bpf-linker)\n\
+         Either compiler must be Rust {} or newer.",
+        DEBIAN_COMPILER.join(" "),
+        workspace.rust_version,
+    )
+}

@@ -1,0 +1,166 @@
+//! `cargo xtask test`: everything that must hold before a change is taken; what CI runs.
+//!
+//! Every check is made even when an earlier one failed, so that one run shows all there is to mend. The last line
+//! sums up the tests of all binaries.
+
+use std::env;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::bpf;
+use crate::privilege::{Privilege, sudo_is_silent};
+use crate::process;
+use crate::setup::{self, Scope};
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{fmt_check, lint, tidy};
+
+/// A test that cannot run on this machine appends a line `name: reason` to the file named by this variable and
+/// returns; it then counts as skipped, and as failed where `CI` is set.
+const SKIP_FILE: &str = "LBX_SKIP_FILE";
+
+/// Arguments of `test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Also run what takes long: tests marked `#[ignore]`, with `LBX_LONG=1` set for all
+    #[arg(long)]
+    long: bool,
+    /// Run only the tests whose name contains this, and none of the checks
+    filter: Option<String>,
+    /// Further arguments for the test binaries, such as `--test-threads 1`
+    #[arg(last = true)]
+    extra: Vec<String>,
+}
+
+/// The verb.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let start = Instant::now();
+    bpf::compile(workspace, &setup::ensure(workspace, Scope::Test)?)?;
+
+    let mut failures = Vec::new();
+    if args.filter.is_none() {
+        let checks = [
+            ("fmt-check", fmt_check::run(workspace)),
+            ("lint", lint::run(workspace)),
+            ("tidy", tidy::run(workspace)),
+        ];
+        for (name, result) in checks {
+            if let Err(error) = result {
+                eprintln!("error: {name}: {error:#}");
+                failures.push(name);
+            }
+        }
+    }
+
+    let mut tally = Tally::default();
+    // Tests start lbx-agent and lbx-ctl as processes; cargo builds those of other crates only when told to.
+    let mut cargo = process::host_cargo();
+    cargo.current_dir(&workspace.root).args(["build", "--locked", "--workspace", "--all-targets"]);
+    match process::step("build all programs and tests", "the tests start them", &mut cargo) {
+        Ok(()) => {
+            let success = tests(workspace, args, &mut tally)?;
+            if !success {
+                failures.push("tests");
+            }
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            failures.push("build");
+        }
+    }
+
+    eprintln!("    all of it took {:.0} s", start.elapsed().as_secs_f64());
+    if !failures.is_empty() {
+        eprintln!("FAILED: {}", failures.join(", "));
+    }
+    println!("{tally}");
+    if failures.is_empty() { Ok(()) } else { Err(crate::AlreadySaid.into()) }
+}
+
+/// Runs the tests of all crates; false when one failed or could not run where it had to.
+fn tests(workspace: &Workspace, args: &Args, tally: &mut Tally) -> Result<bool> {
+    let skip_file = workspace.host_target.join(format!("skipped-{}.txt", std::process::id()));
+    fs::write(&skip_file, "").with_context(|| format!("cannot write {}", skip_file.display()))?;
+
+    let mut cargo = process::host_cargo();
+    cargo.current_dir(&workspace.root);
+    cargo.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env(SKIP_FILE, &skip_file);
+    run_as_root(&mut cargo)?;
+    cargo.arg("--").args(&args.filter);
+    if args.long {
+        cargo.arg("--include-ignored").env("LBX_LONG", "1");
+    }
+    cargo.args(&args.extra);
+    eprintln!("==> test ({})", process::line(&cargo));
+    let status = counted(&mut cargo, tally)?;
+
+    if !status && tally.failed == 0 {
+        // A test binary died before it could say how its tests ended.
+        tally.failed = 1;
+    }
+    let skipped = take_lines(&skip_file)?;
+    tally.skip_passed(u64::try_from(skipped.len())?);
+    for line in &skipped {
+        eprintln!("skipped: {line}");
+    }
+    let must_run = env::var_os("CI").is_some() && !skipped.is_empty();
+    if must_run {
+        eprintln!("error: in CI (the variable CI is set) a test that cannot run has failed");
+    }
+    Ok(status && !must_run)
+}
+
+/// Network namespaces and kernel programs need root.
+fn run_as_root(cargo: &mut Command) -> Result<()> {
+    match Privilege::now() {
+        Privilege::Root => {}
+        Privilege::Sudo if sudo_is_silent() => {
+            // Cargo starts each test binary through the runner of the host's target.
+            let version = process::output(process::command("rustc").arg("-vV"))?;
+            let Some(host) = version.lines().find_map(|line| line.strip_prefix("host: ")) else {
+                bail!("`rustc -vV` names no host:\n{version}");
+            };
+            let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
+            cargo.env(variable, "sudo -n --preserve-env --");
+        }
+        Privilege::Sudo | Privilege::None => eprintln!(
+            "warning: the network tests need root: as this user they are skipped or fail. Run this as root, or \
+             with a sudo that asks for no password."
+        ),
+    }
+    Ok(())
+}
+
+/// Passes the output through as it comes, and counts the results in it; false when cargo failed.
+fn counted(cargo: &mut Command, tally: &mut Tally) -> Result<bool> {
+    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut output = child.stdout.take().context("cargo has no output")?;
+    let mut pending = Vec::new();
+    let mut chunk = vec![0; 8192];
+    loop {
+        let length = output.read(&mut chunk).context("cannot read what cargo prints")?;
+        let Some(bytes) = chunk.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+        io::stdout()
+            .write_all(bytes)
+            .and_then(|()| io::stdout().flush())
+            .context("cannot write to the terminal")?;
+        pending.extend_from_slice(bytes);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            tally.add_line(String::from_utf8_lossy(&line).trim_end());
+        }
+    }
+    tally.add_line(&String::from_utf8_lossy(&pending));
+    Ok(child.wait().context("cargo did not end")?.success())
+}
+
+fn take_lines(file: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
