@@ -129,7 +129,9 @@ fn debian_route(workspace: &Workspace) -> Result<()> {
         let mut cargo = process::host_cargo();
         cargo.args(["install", BPF_LINKER, "--locked", "--no-default-features", "--force", "--features"]);
         cargo.arg(format!("llvm-{major}")).arg("--root").arg(workspace.tools()).env("LLVM_PREFIX", prefix);
-        process::step("install bpf-linker", "links the kernel programs; about 90 s", &mut cargo)?;
+        // Its release profile has debug information, which takes longer than the rest.
+        cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+        process::step("install bpf-linker", "links the kernel programs; a minute or two", &mut cargo)?;
     }
     Ok(())
 }
