@@ -5,9 +5,9 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -97,7 +97,7 @@ fn tests(workspace: &Workspace, args: &Args, tally: &mut Tally) -> Result<bool> 
     }
     cargo.args(&args.extra);
     eprintln!("==> test ({})", process::line(&cargo));
-    let status = counted(&mut cargo, tally)?;
+    let status = counted(cargo, tally)?;
 
     if !status && tally.failed == 0 {
         // A test binary died before it could say how its tests ended.
@@ -136,26 +136,24 @@ fn run_as_root(cargo: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Passes the output through as it comes, and counts the results in it; false when cargo failed.
-fn counted(cargo: &mut Command, tally: &mut Tally) -> Result<bool> {
-    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let mut output = child.stdout.take().context("cargo has no output")?;
-    let mut pending = Vec::new();
-    let mut chunk = vec![0; 8192];
-    loop {
-        let length = output.read(&mut chunk).context("cannot read what cargo prints")?;
-        let Some(bytes) = chunk.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+/// Passes the output through line by line, and counts the results in it; false when cargo failed.
+fn counted(mut cargo: Command, tally: &mut Tally) -> Result<bool> {
+    // One pipe for both, so that what cargo says about a binary stands above what that binary prints.
+    let (reader, writer) = io::pipe().context("cannot make a pipe")?;
+    let error_writer = writer.try_clone().context("cannot make a pipe")?;
+    let mut child = cargo.stdout(writer).stderr(error_writer).spawn().context("cannot start cargo")?;
+    // It holds this side's ends for writing: with them open, the pipe would never end.
+    drop(cargo);
+    let mut output = BufReader::new(reader);
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line).context("cannot read what cargo prints")? > 0 {
         io::stdout()
-            .write_all(bytes)
+            .write_all(&line)
             .and_then(|()| io::stdout().flush())
-            .context("cannot write to the terminal")?;
-        pending.extend_from_slice(bytes);
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            tally.add_line(String::from_utf8_lossy(&line).trim_end());
-        }
+            .context("cannot pass on the output")?;
+        tally.add_line(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
     }
-    tally.add_line(&String::from_utf8_lossy(&pending));
     Ok(child.wait().context("cargo did not end")?.success())
 }
 
