@@ -9,7 +9,9 @@ pub enum RefusedError {
     #[error("the configuration has {} mistake(s)", .0.len())]
     Invalid(Vec<Mistake>),
     /// Somebody else changed it meanwhile.
-    #[error("the configuration is at revision {current} now, not {expected}: read it again and repeat the change")]
+    #[error(
+        "the configuration is at revision {current} now, not {expected}: read it again and repeat the change"
+    )]
     Conflict {
         /// What the writer had read.
         expected: Revision,

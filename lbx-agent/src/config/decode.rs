@@ -1,0 +1,251 @@
+//! From a JSON value to the typed configuration, with all mistakes of shape at once.
+//!
+//! serde stops at the first mistake. So each object is decoded on its own, and where one is wrong, the
+//! mistake is noted and repaired (by a sample value or by leaving the field out) and the object decoded
+//! again until it passes. What passes after a repair is thrown away: mistakes were found, so there is
+//! no configuration.
+
+use lbx_common::api::{
+    Config, Endpoint, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource, Service, Tunnel,
+    TunnelSource, VirtualNetwork,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use serde_path_to_error::Segment;
+
+use super::{MAX_MISTAKES, explain, names::join};
+
+/// After this many mistakes in one object the rest of it is not read: it is hostile, or no lbx object.
+const MAX_REPAIRS: usize = 32;
+
+/// Decodes a configuration, as the body of `PUT /v1/config`.
+pub fn decode(value: Value) -> Result<Config, Vec<Mistake>> {
+    let mut decoder = Decoder::default();
+    let config = decoder.config(value);
+    match config {
+        Some(config) if decoder.mistakes.is_empty() => Ok(config),
+        _ => Err(decoder.mistakes),
+    }
+}
+
+/// An object of the configuration.
+trait Shape: DeserializeOwned {
+    /// Right values for exactly the fields that it must have.
+    fn required() -> Value;
+}
+
+macro_rules! shapes {
+    ($($type:ty: $required:tt;)*) => {
+        $(impl Shape for $type {
+            fn required() -> Value {
+                json!($required)
+            }
+        })*
+
+        #[cfg(test)]
+        mod tests {
+            use super::*;
+
+            /// Were a required field missing from a sample, its absence would hide all other mistakes.
+            #[test]
+            fn samples_hold_exactly_the_required_fields() {
+                $({
+                    let sample = <$type>::required();
+                    assert!(serde_json::from_value::<$type>(sample.clone()).is_ok(), "{sample}");
+                    for name in sample.as_object().unwrap().keys() {
+                        let mut without = sample.clone();
+                        without.as_object_mut().unwrap().remove(name);
+                        assert!(serde_json::from_value::<$type>(without).is_err(), "{name} of {sample}");
+                    }
+                })*
+            }
+        }
+    };
+}
+
+shapes! {
+    Config: {"version": 1};
+    Node: {};
+    Interface: {"name": "a", "role": "both"};
+    TunnelSource: {};
+    Limits: {};
+    VirtualNetwork: {"name": "a", "vni": 1};
+    ProbeSource: {};
+    Tunnel: {"name": "a", "encap": "gre", "remote": "192.0.2.1"};
+    Monitor: {"name": "a"};
+    Pool: {"name": "a"};
+    Endpoint: {"name": "a", "virtual_network": "a", "address": "192.0.2.1"};
+    Service: {"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]};
+}
+
+#[derive(Default)]
+struct Decoder {
+    mistakes: Vec<Mistake>,
+}
+
+impl Decoder {
+    fn config(&mut self, value: Value) -> Option<Config> {
+        let mut fields = self.fields(value, "")?;
+        let node = self.child(&mut fields, "", "node", Self::node);
+        let limits = self.child(&mut fields, "", "limits", Self::object);
+        let virtual_networks = self.list(&mut fields, "", "virtual_networks", Self::virtual_network);
+        let monitors = self.list(&mut fields, "", "monitors", Self::object);
+        let pools = self.list(&mut fields, "", "pools", Self::pool);
+        let services = self.list(&mut fields, "", "services", Self::object);
+        let config: Config = self.object(Value::Object(fields), "")?;
+        Some(Config { node, limits, virtual_networks, monitors, pools, services, ..config })
+    }
+
+    fn node(&mut self, value: Value, path: &str) -> Option<Node> {
+        let mut fields = self.fields(value, path)?;
+        let interfaces = self.list(&mut fields, path, "interfaces", Self::object);
+        let tunnel_source = self.child(&mut fields, path, "tunnel_source", Self::object);
+        let node: Node = self.object(Value::Object(fields), path)?;
+        Some(Node { interfaces, tunnel_source, ..node })
+    }
+
+    fn virtual_network(&mut self, value: Value, path: &str) -> Option<VirtualNetwork> {
+        let mut fields = self.fields(value, path)?;
+        let probe_source = self.child(&mut fields, path, "probe_source", Self::object);
+        let tunnels = self.list(&mut fields, path, "tunnels", Self::object);
+        let network: VirtualNetwork = self.object(Value::Object(fields), path)?;
+        Some(VirtualNetwork { probe_source, tunnels, ..network })
+    }
+
+    fn pool(&mut self, value: Value, path: &str) -> Option<Pool> {
+        let mut fields = self.fields(value, path)?;
+        let endpoints = self.list(&mut fields, path, "endpoints", Self::object);
+        let pool: Pool = self.object(Value::Object(fields), path)?;
+        Some(Pool { endpoints, ..pool })
+    }
+
+    /// Takes the list `name` out of `fields` and decodes its items; an absent list is empty.
+    fn list<T>(
+        &mut self,
+        fields: &mut Map<String, Value>,
+        path: &str,
+        name: &str,
+        mut item: impl FnMut(&mut Self, Value, &str) -> Option<T>,
+    ) -> Vec<T> {
+        let path = join(path, name);
+        match fields.shift_remove(name) {
+            None => Vec::new(),
+            Some(Value::Array(values)) => {
+                let items = values.into_iter().enumerate();
+                items.filter_map(|(index, value)| item(self, value, &format!("{path}[{index}]"))).collect()
+            }
+            Some(other) => {
+                self.note(path, explain::not_a("a list (`[]` where it is empty)", &other));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes the object `name` out of `fields` and decodes it; an absent one has its defaults.
+    fn child<T: Default>(
+        &mut self,
+        fields: &mut Map<String, Value>,
+        path: &str,
+        name: &str,
+        decode: impl FnOnce(&mut Self, Value, &str) -> Option<T>,
+    ) -> T {
+        let value = fields.shift_remove(name);
+        value.and_then(|value| decode(self, value, &join(path, name))).unwrap_or_default()
+    }
+
+    fn fields(&mut self, value: Value, path: &str) -> Option<Map<String, Value>> {
+        match value {
+            Value::Object(fields) => Some(fields),
+            other => {
+                let wanted = if path.is_empty() {
+                    "a configuration that begins with `version: 1`"
+                } else {
+                    "an object with fields"
+                };
+                self.note(path.to_owned(), explain::not_a(wanted, &other));
+                None
+            }
+        }
+    }
+
+    /// Decodes an object without lists of objects, noting every mistake in it.
+    fn object<T: Shape>(&mut self, value: Value, path: &str) -> Option<T> {
+        let mut value = Value::Object(self.fields(value, path)?);
+        let sample = T::required();
+        for _ in 0..MAX_REPAIRS {
+            let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+                Ok(object) => return Some(object),
+                Err(error) => error,
+            };
+            let mut inner: Vec<Segment> = error.path().iter().cloned().collect();
+            let raw = error.inner().to_string();
+            if let Some(name) = raw.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+                inner.push(Segment::Map { key: name.to_owned() });
+                self.note(write(path, &inner), format!("`{name}` is missing"));
+            } else {
+                let message = explain::explain(&raw, get(&value, &inner));
+                self.note(write(path, &inner), message);
+            }
+            if !repair(&mut value, &inner, &sample) {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, path: String, message: String) {
+        if self.mistakes.len() < MAX_MISTAKES {
+            self.mistakes.push(Mistake::new(path, message));
+        }
+    }
+}
+
+/// `path` continued by `inner`.
+fn write(path: &str, inner: &[Segment]) -> String {
+    inner.iter().fold(path.to_owned(), |path, segment| match segment {
+        Segment::Seq { index } => format!("{path}[{index}]"),
+        Segment::Map { key } => join(&path, key),
+        Segment::Enum { .. } | Segment::Unknown => path,
+    })
+}
+
+fn get<'a>(value: &'a Value, path: &[Segment]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, segment| match segment {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    })
+}
+
+/// Puts what stands in `sample` at `path`, or removes what is there when the sample has nothing. Says
+/// whether that changed anything; else decoding again is of no use.
+fn repair(value: &mut Value, path: &[Segment], sample: &Value) -> bool {
+    let Some((last, parents)) = path.split_last() else { return false };
+    let Some(parent) = parents.iter().try_fold(&mut *value, |value, segment| match segment {
+        Segment::Seq { index } => value.get_mut(index),
+        Segment::Map { key } => value.get_mut(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    }) else {
+        return false;
+    };
+    // In a sample each list has one item, which stands for all.
+    let replacement = path.iter().try_fold(sample, |sample, segment| match segment {
+        Segment::Seq { .. } => sample.get(0),
+        Segment::Map { key } => sample.get(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    match (last, parent, replacement) {
+        (Segment::Map { key }, Value::Object(fields), Some(replacement)) => {
+            fields.insert(key.clone(), replacement.clone()).as_ref() != Some(replacement)
+        }
+        (Segment::Map { key }, Value::Object(fields), None) => fields.shift_remove(key).is_some(),
+        (Segment::Seq { index }, Value::Array(items), Some(replacement)) => {
+            items.get_mut(*index).is_some_and(|item| {
+                let changed = item != replacement;
+                *item = replacement.clone();
+                changed
+            })
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,64 @@
+//! Rules for `limits`, and whether everything fits into them.
+
+use std::collections::HashMap;
+
+use lbx_common::api::{Config, Limits};
+
+use super::{Report, pool::table_size};
+
+/// Largest values: numbers of endpoints, tunnels and networks are 16 bits wide in the kernel's maps.
+const MAX_IDS: u32 = 65_535;
+const MAX_LISTENERS: u32 = 1_048_576;
+const MAX_TABLE_SLOTS: u32 = 16_777_216;
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let Limits { listeners, endpoints, tunnels, virtual_networks, table_slots } = config.limits;
+    let listener_count = config.services.iter().map(|service| service.listen.len() as u64).sum();
+    let endpoint_count = config.pools.iter().map(|pool| pool.endpoints.len() as u64).sum();
+    let tunnel_count = config.virtual_networks.iter().map(|network| network.tunnels.len() as u64).sum();
+    let network_count = config.virtual_networks.len() as u64;
+    let slot_count = config.pools.iter().map(|pool| u64::from(table_size(pool))).sum();
+    for (name, limit, max, used, what) in [
+        ("listeners", listeners, MAX_LISTENERS, listener_count, "listeners in all services"),
+        ("endpoints", endpoints, MAX_IDS, endpoint_count, "endpoints in all pools"),
+        ("tunnels", tunnels, MAX_IDS, tunnel_count, "tunnels"),
+        ("virtual_networks", virtual_networks, MAX_IDS, network_count, "virtual networks"),
+        ("table_slots", table_slots, MAX_TABLE_SLOTS, slot_count, "slots in the lookup tables of all pools"),
+    ] {
+        if limit == 0 || limit > max {
+            report.note(format!("limits.{name}"), format!("found {limit}, expected 1 to {max}"));
+        } else if used > u64::from(limit) {
+            let message = if used > u64::from(max) {
+                format!("there are {used} {what}, and lbx takes {max} at most")
+            } else {
+                format!("there are {used} {what}: raise this limit, which is {limit}, or configure fewer")
+            };
+            report.note(format!("limits.{name}"), message);
+        }
+    }
+    let (used, limit) = (reply_entries(config), max_reply_entries(config));
+    if used > limit {
+        let message = format!(
+            "the services need {used} entries to recognise replies (listeners × endpoints of their pool), and \
+             this limit allows twice its value, {limit}: raise it, or configure fewer"
+        );
+        report.note("limits.endpoints", message);
+    }
+}
+
+/// Entries that match replies to listeners: one for each listener and endpoint of its pool.
+pub(super) fn reply_entries(config: &Config) -> u64 {
+    let sizes: HashMap<&str, u64> =
+        config.pools.iter().map(|pool| (pool.name.as_str(), pool.endpoints.len() as u64)).collect();
+    let size = |name: &String| sizes.get(name.as_str()).copied().unwrap_or(0);
+    let entries = config.services.iter().map(|service| {
+        let endpoints: u64 = service.pools.iter().map(size).sum();
+        endpoints.saturating_mul(service.listen.len() as u64)
+    });
+    entries.fold(0, u64::saturating_add)
+}
+
+/// How many of them fit.
+pub(super) fn max_reply_entries(config: &Config) -> u64 {
+    2 * u64::from(config.limits.endpoints)
+}

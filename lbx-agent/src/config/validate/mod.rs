@@ -1,0 +1,122 @@
+//! Whether a configuration makes sense as a whole, and the model of one that does.
+//!
+//! Each check also resolves what it checked, and leaves out what it cannot resolve after noting why: the
+//! pieces are complete exactly when no mistake was noted. All checks run, whatever the others found.
+
+mod limits;
+mod monitor;
+mod node;
+mod overlap;
+mod pool;
+mod service;
+mod vnet;
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use lbx_common::api::{Config, Mistake};
+
+use super::{MAX_MISTAKES, model::Model, names};
+
+/// Checks `config`; returns the model, or every mistake.
+pub fn validate(config: Config) -> Result<Model, Vec<Mistake>> {
+    let mut report = Report::default();
+    node::check(&config, &mut report);
+    let vnets = vnet::check(&config, &mut report);
+    let monitors = monitor::check(&config, &mut report);
+    let pools = pool::check(&config, &monitors, &mut report);
+    let services = service::check(&config, &mut report);
+    limits::check(&config, &mut report);
+    overlap::check(&config, &mut report);
+    if !report.mistakes.is_empty() {
+        return Err(report.mistakes);
+    }
+    Ok(Model {
+        interfaces: config.node.interfaces.clone(),
+        tunnel_source: config.node.tunnel_source.ipv4,
+        limits: config.limits.clone(),
+        vnets,
+        pools,
+        services,
+        config,
+    })
+}
+
+/// The mistakes found so far.
+#[derive(Default)]
+struct Report {
+    mistakes: Vec<Mistake>,
+}
+
+impl Report {
+    fn note(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        if self.mistakes.len() < MAX_MISTAKES {
+            self.mistakes.push(Mistake::new(path, message));
+        }
+    }
+
+    /// Notes a failed check at `path`; returns what a passed one found.
+    fn take<T>(&mut self, path: impl FnOnce() -> String, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.note(path(), message)).ok()
+    }
+
+    /// Checks form and uniqueness of the names of the collection at `path`.
+    fn names<'a>(&mut self, path: &str, kind: &str, all: impl Iterator<Item = &'a str>) {
+        let mut seen = Seen::default();
+        for (index, name) in all.enumerate() {
+            let here = format!("{path}[{index}]");
+            match names::check(name) {
+                Err(message) => self.note(format!("{here}.name"), message),
+                Ok(()) => {
+                    if let Some(first) = seen.before(name, &here) {
+                        let message =
+                            format!("the name `{name}` is taken by {first}: give each {kind} its own");
+                        self.note(format!("{here}.name"), message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Finds what comes twice, and where it came first.
+struct Seen<K>(HashMap<K, String>);
+
+impl<K> Default for Seen<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: std::hash::Hash + Eq> Seen<K> {
+    /// Where `key` was seen before; else remembers that it is at `place`.
+    fn before(&mut self, key: K, place: &str) -> Option<&str> {
+        match self.0.entry(key) {
+            std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(place.to_owned());
+                None
+            }
+        }
+    }
+}
+
+/// Whether `address` can belong to one host on a network.
+fn unicast(address: Ipv4Addr) -> Result<(), String> {
+    // RFC 6890 §2.2.2: "this network" and class E are never the source or destination of a packet.
+    let [first, ..] = address.octets();
+    let what = if address.is_broadcast() {
+        "the broadcast address"
+    } else if address.is_multicast() {
+        "a multicast address"
+    } else if address.is_loopback() {
+        "a loopback address"
+    } else if first == 0 || first >= 240 {
+        "a reserved address"
+    } else {
+        return Ok(());
+    };
+    Err(format!("{address} is {what}: write the address of one host"))
+}
+
+#[cfg(test)]
+mod tests;

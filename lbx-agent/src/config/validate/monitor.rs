@@ -1,0 +1,63 @@
+//! Rules for `monitors`.
+
+use std::{sync::Arc, time::Duration};
+
+use humantime::format_duration;
+use lbx_common::api::{Config, Monitor};
+
+use super::Report;
+
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_INTERVAL: Duration = Duration::from_hours(1);
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+const MAX_RETRIES: u8 = 10;
+
+/// All monitors, in the order of the configuration.
+pub(super) fn check(config: &Config, report: &mut Report) -> Vec<Arc<Monitor>> {
+    let monitors = &config.monitors;
+    report.names("monitors", "monitor", monitors.iter().map(|monitor| monitor.name.as_str()));
+    for (index, monitor) in monitors.iter().enumerate() {
+        check_one(monitor, &format!("monitors[{index}]"), report);
+    }
+    monitors.iter().cloned().map(Arc::new).collect()
+}
+
+fn check_one(monitor: &Monitor, path: &str, report: &mut Report) {
+    let &Monitor { interval, timeout, retries, consecutive_up, consecutive_down, .. } = monitor;
+    let at = |field: &str| format!("{path}.{field}");
+    let mut sound = true;
+    if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval) {
+        sound = false;
+        let message = format!("found {}, expected 100ms to 1h", format_duration(interval));
+        report.note(at("interval"), message);
+    }
+    if retries > MAX_RETRIES {
+        sound = false;
+        report.note(at("retries"), format!("found {retries}, expected 0 to {MAX_RETRIES}"));
+    }
+    if timeout < MIN_TIMEOUT {
+        report.note(at("timeout"), format!("found {}, expected 1ms or more", format_duration(timeout)));
+    } else if sound {
+        let attempts = u32::from(retries) + 1;
+        if timeout.saturating_mul(attempts) > interval {
+            let message = format!(
+                "{attempts} attempt(s) of {} each take longer than the interval, {}: write {} or less, or \
+                 lower `retries`",
+                format_duration(timeout),
+                format_duration(interval),
+                format_duration(whole_millis(interval / attempts)),
+            );
+            report.note(at("timeout"), message);
+        }
+    }
+    for (field, count) in [("consecutive_up", consecutive_up), ("consecutive_down", consecutive_down)] {
+        if count == 0 {
+            report.note(at(field), "found 0, expected 1 to 255");
+        }
+    }
+}
+
+/// Rounded down, for a proposal that reads well.
+fn whole_millis(duration: Duration) -> Duration {
+    duration - Duration::from_nanos(u64::from(duration.subsec_nanos() % 1_000_000))
+}

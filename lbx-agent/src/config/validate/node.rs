@@ -1,0 +1,77 @@
+//! Rules for the version and for `node`.
+
+use lbx_common::api::{Config, Interface, Role};
+
+use crate::store::seed::SeedSource;
+
+use super::{Report, Seen, unicast};
+
+/// Version of the configuration format that this agent reads.
+const VERSION: u32 = 1;
+/// `IFNAMSIZ` without its terminating zero.
+const MAX_INTERFACE_NAME: usize = 15;
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    if config.version != VERSION {
+        let message = format!("this agent reads version {VERSION}, not {}", config.version);
+        report.note("version", message);
+    }
+    interfaces(config, report);
+    tunnel_source(config, report);
+    if let Some(seed) = &config.node.hash_seed
+        && let Err(error) = seed.parse::<SeedSource>()
+    {
+        report.note("node.hash_seed", error.to_string());
+    }
+}
+
+fn interfaces(config: &Config, report: &mut Report) {
+    let mut seen = Seen::default();
+    for (index, Interface { name, .. }) in config.node.interfaces.iter().enumerate() {
+        let here = format!("node.interfaces[{index}]");
+        // The kernel's own rule, dev_valid_name() in net/core/dev.c.
+        let wrong = name.is_empty()
+            || name.len() > MAX_INTERFACE_NAME
+            || matches!(name.as_str(), "." | "..")
+            || name.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
+        if wrong {
+            let message = format!(
+                "`{name}` is not an interface name: write it as `ip link` shows it, 1 to {MAX_INTERFACE_NAME} \
+                 characters"
+            );
+            report.note(format!("{here}.name"), message);
+        } else if let Some(first) = seen.before(name.as_str(), &here) {
+            let message = format!(
+                "interface `{name}` is listed by {first} already: list it once, with role `both` for both"
+            );
+            report.note(format!("{here}.name"), message);
+        }
+    }
+    if config.services.is_empty() {
+        return;
+    }
+    for (role, carries) in [(Role::Public, "packets of clients"), (Role::Underlay, "tunnel packets")] {
+        if !config.node.interfaces.iter().any(|interface| [role, Role::Both].contains(&interface.role)) {
+            let word = if role == Role::Public { "public" } else { "underlay" };
+            let message = format!(
+                "there are services, but no interface takes {carries}: list one with role `{word}` or `both`"
+            );
+            report.note("node.interfaces", message);
+        }
+    }
+}
+
+fn tunnel_source(config: &Config, report: &mut Report) {
+    const PATH: &str = "node.tunnel_source.ipv4";
+    match config.node.tunnel_source.ipv4 {
+        Some(address) => {
+            report.take(|| PATH.to_owned(), unicast(address));
+        }
+        None if config.virtual_networks.iter().any(|network| !network.tunnels.is_empty()) => {
+            let message =
+                "missing: there are tunnels, so give the address of this machine that they start from";
+            report.note(PATH, message);
+        }
+        None => {}
+    }
+}
