@@ -154,18 +154,16 @@ impl Decoder {
     }
 
     fn fields(&mut self, value: Value, path: &str) -> Option<Map<String, Value>> {
-        match value {
-            Value::Object(fields) => Some(fields),
-            other => {
-                let wanted = if path.is_empty() {
-                    "a configuration that begins with `version: 1`"
-                } else {
-                    "an object with fields"
-                };
-                self.note(path.to_owned(), explain::not_a(wanted, &other));
-                None
-            }
+        if let Value::Object(fields) = value {
+            return Some(fields);
         }
+        let wanted = if path.is_empty() {
+            "a configuration that begins with `version: 1`"
+        } else {
+            "an object with fields"
+        };
+        self.note(path.to_owned(), explain::not_a(wanted, &value));
+        None
     }
 
     /// Decodes an object without lists of objects, noting every mistake in it.
@@ -204,7 +202,7 @@ impl Decoder {
 fn write(path: &str, inner: &[Segment]) -> String {
     inner.iter().fold(path.to_owned(), |path, segment| match segment {
         Segment::Seq { index } => format!("{path}[{index}]"),
-        Segment::Map { key } => join(&path, key),
+        Segment::Map { key } => join(&path, &explain::shorten(key)),
         Segment::Enum { .. } | Segment::Unknown => path,
     })
 }

@@ -83,7 +83,8 @@ fn describe(value: &Value) -> String {
     }
 }
 
-fn shorten(text: &str) -> String {
+/// `text`, cut where it is too long for a message.
+pub(super) fn shorten(text: &str) -> String {
     if text.chars().count() <= MAX_QUOTED {
         return text.to_owned();
     }

@@ -1,8 +1,8 @@
 //! From text to a validated model, with every mistake reported at once.
 //!
-//! Three steps: [`load_yaml`] (or [`decode`] for a JSON body) reads the shape, [`validate`] checks that the whole
-//! makes sense, and [`locate`] gives mistakes their place in the file. Nothing here opens a file or talks
-//! to the kernel.
+//! Three steps: [`load_yaml`] (or [`decode`] for a JSON body) reads the shape, [`validate`] checks that
+//! the whole makes sense, and [`locate`] gives mistakes their place in the file. Nothing here opens a
+//! file or talks to the kernel.
 
 mod decode;
 mod explain;
@@ -57,6 +57,7 @@ fn load_tree(text: &str) -> Result<(Config, tree::Node), Vec<Mistake>> {
         Err(more) => {
             mistakes.extend(more);
             tree.locate(&mut mistakes);
+            mistakes.truncate(MAX_MISTAKES);
             Err(mistakes)
         }
     }

@@ -10,9 +10,12 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
-use serde_yaml::{DuplicateKeyPolicy, Location, SnippetMode, Spanned};
+use serde_yaml::{
+    Location, SnippetMode, Spanned,
+    options::{DuplicateKeyPolicy, NonFiniteFloatPolicy},
+};
 
-use super::{MAX_BYTES, MAX_MISTAKES};
+use super::{MAX_BYTES, MAX_MISTAKES, explain::shorten, names::join};
 
 /// 65,535 endpoints with every field written out are 850,000 nodes.
 const MAX_NODES: usize = 1_000_000;
@@ -56,15 +59,33 @@ struct Field {
     value: Node,
 }
 
+/// One step from a node to one inside it.
+enum Step<'a> {
+    Field(&'a str),
+    Item(usize),
+}
+
+fn write(path: &[Step<'_>]) -> String {
+    path.iter().fold(String::new(), |path, step| match step {
+        Step::Field(name) => join(&path, &shorten(name)),
+        Step::Item(index) => format!("{path}[{index}]"),
+    })
+}
+
 /// Reads one YAML document.
 pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
+    parse_bounded(text, MAX_NODES)
+}
+
+/// Reads one YAML document of at most `max_nodes` values.
+pub(super) fn parse_bounded(text: &str, max_nodes: usize) -> Result<Node, Mistake> {
     if text.len() > MAX_BYTES {
         let message = format!("the document has {} bytes; {MAX_BYTES} is the most that is read", text.len());
         return Err(Mistake::new("", message));
     }
     let budget = serde_yaml::budget! {
-        max_nodes: MAX_NODES,
-        max_events: 2 * MAX_NODES,
+        max_nodes: max_nodes,
+        max_events: max_nodes.saturating_mul(2),
         max_depth: MAX_DEPTH,
         flow_nesting_limit: MAX_DEPTH,
         max_documents: 1,
@@ -78,6 +99,8 @@ pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
         // Duplicates are found below, all of them and not only the first.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
+        // No field takes them; as text they get a mistake of their own.
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         with_snippet: false,
     };
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
@@ -121,34 +144,40 @@ impl Node {
     /// A mistake for each field that is given more than once, located.
     pub(super) fn duplicates(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
-        self.collect_duplicates("", &mut mistakes);
-        mistakes.truncate(MAX_MISTAKES);
+        self.collect_duplicates(&mut Vec::new(), &mut mistakes);
         mistakes
     }
 
-    fn collect_duplicates(&self, path: &str, mistakes: &mut Vec<Mistake>) {
+    /// `path` is written out for a mistake only: hostile names may be long and nodes many.
+    fn collect_duplicates<'a>(&'a self, path: &mut Vec<Step<'a>>, mistakes: &mut Vec<Mistake>) {
         match &self.content {
             Content::Scalar(_) => {}
             Content::List(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    item.collect_duplicates(&format!("{path}[{index}]"), mistakes);
+                    path.push(Step::Item(index));
+                    item.collect_duplicates(path, mistakes);
+                    path.pop();
                 }
             }
             Content::Mapping(fields) => {
                 let mut first: HashMap<&str, u32> = HashMap::with_capacity(fields.len());
                 for field in fields {
-                    let path = super::names::join(path, &field.name);
+                    path.push(Step::Field(&field.name));
                     if let Some(line) = first.get(field.name.as_str()) {
-                        mistakes.push(Mistake {
-                            line: Some(field.place.line),
-                            column: Some(field.place.column),
-                            message: format!("`{}` was given before, in line {line}: keep one", field.name),
-                            path,
-                        });
-                        continue;
+                        if mistakes.len() < MAX_MISTAKES {
+                            let name = shorten(&field.name);
+                            mistakes.push(Mistake {
+                                path: write(path),
+                                line: Some(field.place.line),
+                                column: Some(field.place.column),
+                                message: format!("`{name}` was given before, in line {line}: keep one"),
+                            });
+                        }
+                    } else {
+                        first.insert(&field.name, field.place.line);
+                        field.value.collect_duplicates(path, mistakes);
                     }
-                    first.insert(&field.name, field.place.line);
-                    field.value.collect_duplicates(&path, mistakes);
+                    path.pop();
                 }
             }
         }

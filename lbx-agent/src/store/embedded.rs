@@ -126,11 +126,20 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Store
 }
 
 fn opening(path: &Path, error: DatabaseError) -> StoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != ErrorKind::InvalidData => {
-            StoreError::Io { action: "cannot open", path: path.to_owned(), source }
-        }
-        other => StoreError::Damaged { path: path.to_owned(), reason: other.to_string() },
+    let path = path.to_owned();
+    if let DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch = error {
+        return StoreError::InUse(path);
     }
+    let reason = error.to_string();
+    if let DatabaseError::Storage(StorageError::Io(source)) = error
+        && !is_damage(&source)
+    {
+        return StoreError::Io { action: "cannot open", path, source };
+    }
+    StoreError::Damaged { path, reason }
+}
+
+/// redb reports a file that is none of its own, or that was cut off, as an error of input.
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }

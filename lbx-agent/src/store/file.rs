@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lbx_common::api::{Config, Revision};
+use lbx_common::api::{Config, Mistake, Revision};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, CreateKind},
+    event::{AccessKind, AccessMode, CreateKind, ModifyKind},
 };
 use tokio::sync::mpsc;
 
@@ -140,24 +140,23 @@ impl ConfigFile {
 /// alone until it closes the file.
 fn is_complete(event: &Event) -> bool {
     match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Modify(notify::event::ModifyKind::Name(_)) | EventKind::Remove(_) => true,
         // Links come into being complete, files are written to after it.
         EventKind::Create(CreateKind::File) => event.paths.iter().any(|path| path.is_symlink()),
-        EventKind::Create(_) => true,
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(_))
+        | EventKind::Create(_)
+        | EventKind::Remove(_) => true,
         EventKind::Any | EventKind::Access(_) | EventKind::Modify(_) | EventKind::Other => {
             event.need_rescan()
         }
     }
 }
 
-fn not_text(bytes: &[u8], error: std::str::Utf8Error) -> lbx_common::api::Mistake {
+fn not_text(bytes: &[u8], error: std::str::Utf8Error) -> Mistake {
     let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-    lbx_common::api::Mistake {
-        line: u32::try_from(line).ok(),
-        ..lbx_common::api::Mistake::new("", "this is not text: write the file in UTF-8")
-    }
+    let line = before.split(|&byte| byte == b'\n').count();
+    let message = "this is not text: write the file in UTF-8";
+    Mistake { line: u32::try_from(line).ok(), ..Mistake::new("", message) }
 }
 
 fn watching(path: &Path, error: &notify::Error) -> StoreError {

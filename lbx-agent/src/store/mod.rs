@@ -7,7 +7,10 @@ mod embedded;
 mod file;
 pub mod seed;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use lbx_common::api::{Config, Mistake, Revision};
 
@@ -64,7 +67,8 @@ pub enum StoreError {
     ReadOnly(PathBuf),
     /// Changes of the file cannot be seen.
     #[error(
-        "cannot watch {path} for changes: {reason}; raise fs.inotify.max_user_watches and max_user_instances"
+        "cannot watch {path} for changes: {reason}. Does it exist, and do fs.inotify.max_user_watches and \
+         max_user_instances allow one more?"
     )]
     Watch {
         /// The folder of the file.
@@ -75,10 +79,12 @@ pub enum StoreError {
 }
 
 fn remedy(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => " (run as root, or as the user that owns it)",
-        std::io::ErrorKind::StorageFull => " (free some space)",
-        _ => "",
+    if error.kind() == ErrorKind::PermissionDenied {
+        " (run as root, or as the user that owns it)"
+    } else if error.kind() == ErrorKind::StorageFull {
+        " (free some space)"
+    } else {
+        ""
     }
 }
 

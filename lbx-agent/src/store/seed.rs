@@ -34,7 +34,8 @@ pub enum SeedSource {
 pub enum SeedError {
     /// The text is neither.
     #[error(
-        "this is not a seed: write `file:PATH` or {DIGITS} hexadecimal digits in quotes (`openssl rand -hex 16` makes some)"
+        "this is not a seed: write `file:PATH` or {DIGITS} hexadecimal digits in quotes (`openssl rand -hex 16` \
+         makes some)"
     )]
     Form,
     /// The file holds something else.
@@ -44,9 +45,7 @@ pub enum SeedError {
     )]
     Digits(PathBuf),
     /// The operating system refused.
-    #[error(
-        "cannot {action} the hash seed {path}: {source} (node.hash_seed names another place, the agent must own it)"
-    )]
+    #[error("cannot {action} the hash seed {path}: {source}; node.hash_seed may name another place for it")]
     Io {
         /// What was tried.
         action: &'static str,
@@ -120,7 +119,7 @@ fn generate(path: &Path) -> Result<(), SeedError> {
     let digits = u128::from_be_bytes(bytes);
     // Has mode 0600 from the start.
     let mut file = NamedTempFile::new_in(dir).map_err(failed)?;
-    writeln!(file, "{digits:0width$x}", width = DIGITS).map_err(failed)?;
+    writeln!(file, "{digits:0DIGITS$x}").map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     match file.persist_noclobber(path) {
         Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(failed(error.error)),

@@ -45,7 +45,7 @@ fn check_one(monitor: &Monitor, path: &str, report: &mut Report) {
                  lower `retries`",
                 format_duration(timeout),
                 format_duration(interval),
-                format_duration(whole_millis(interval / attempts)),
+                format_duration(Duration::from_millis(whole_millis(interval / attempts))),
             );
             report.note(at("timeout"), message);
         }
@@ -58,6 +58,6 @@ fn check_one(monitor: &Monitor, path: &str, report: &mut Report) {
 }
 
 /// Rounded down, for a proposal that reads well.
-fn whole_millis(duration: Duration) -> Duration {
-    duration - Duration::from_nanos(u64::from(duration.subsec_nanos() % 1_000_000))
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -64,7 +64,7 @@ impl Context<'_> {
             let key = (endpoint.virtual_network.as_str(), endpoint.address, endpoint.port);
             if let Some(first) = origins.before(key, &here) {
                 let message = format!(
-                    "this is the same virtual network, address and port as {first}: keep one, with the weight of both"
+                    "the virtual network, address and port are those of {first}: keep one, with both weights"
                 );
                 report.note(here, message);
             }
