@@ -1,1 +1,99 @@
-//! Placeholder.
+//! What the agent asks of the host's network: the veth pair of the probe path, and the way to each
+//! tunnel's gateway.
+//!
+//! Everything here acts in the network namespace of the calling thread, touches only what belongs to
+//! lbx (its two devices, its routing tables, its rule priorities, the neighbour entries of gateways) and
+//! never a map or a program.
+
+pub mod ethtool;
+pub mod netlink;
+pub mod next_hop;
+pub mod probe_path;
+pub mod sysctl;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{io, path::PathBuf};
+
+/// Why the host's network could not be read or set up.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// No netlink socket.
+    #[error("cannot open a netlink socket: {0}")]
+    Open(#[source] io::Error),
+    /// The kernel refused a request.
+    #[error("cannot {what}: {reason}{}", remedy(.source))]
+    Netlink {
+        /// What was wanted, as the end of "cannot …".
+        what: String,
+        /// The kernel's reason, for a person.
+        reason: String,
+        /// The whole error.
+        source: rtnetlink::Error,
+    },
+    /// The kernel answered with something that makes no sense here.
+    #[error("the kernel's answer about {what} lacks {lacks}")]
+    Answer {
+        /// What was asked for.
+        what: String,
+        /// What was missing.
+        lacks: &'static str,
+    },
+    /// A file below `/proc/sys`.
+    #[error("cannot {verb} {}: {source}; the agent needs CAP_NET_ADMIN and a writable /proc/sys/net", path.display())]
+    Sysctl {
+        /// `read` or `set`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An offload of a device.
+    #[error("cannot {verb} {feature} of device {device}: {source}")]
+    Offload {
+        /// `read`, `switch on` or `switch off`.
+        verb: &'static str,
+        /// Name as `ethtool -K` has it.
+        feature: &'static str,
+        /// Name of the device.
+        device: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A device has one of our names but is not ours.
+    #[error(
+        "device {device} exists but {finding}; lbx needs lbx0 and lbx1 as the two ends of one veth pair: \
+         rename or delete that device (`ip link delete {device}`), the agent then makes its own"
+    )]
+    NotOurs {
+        /// Name of the device.
+        device: &'static str,
+        /// What it is instead.
+        finding: String,
+    },
+}
+
+impl NetError {
+    /// Wraps an error of netlink. `what` ends the sentence "cannot …".
+    pub(crate) fn netlink(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+        let what = what.into();
+        |source| Self::Netlink { what, reason: reason(&source), source }
+    }
+}
+
+/// The error number of a netlink error, if the kernel gave one.
+pub(crate) fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.code.map(|code| code.get().saturating_neg()),
+        _ => None,
+    }
+}
+
+fn reason(error: &rtnetlink::Error) -> String {
+    errno(error).map_or_else(|| error.to_string(), |number| io::Error::from_raw_os_error(number).to_string())
+}
+
+fn remedy(error: &rtnetlink::Error) -> &'static str {
+    if errno(error) == Some(libc::EPERM) { "; the agent needs CAP_NET_ADMIN" } else { "" }
+}

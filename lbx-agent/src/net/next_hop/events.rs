@@ -1,0 +1,167 @@
+//! What the kernel tells about links, addresses, routes, rules and neighbours, reduced to which remotes must
+//! be resolved again.
+
+use std::{collections::BTreeSet, io, net::Ipv4Addr};
+
+use futures_util::{StreamExt, stream::BoxStream};
+use rtnetlink::{
+    MulticastGroup,
+    packet_core::NetlinkPayload,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        route::{RouteAddress, RouteAttribute, RouteMessage},
+    },
+};
+
+use super::{
+    neighbour::via_of,
+    resolve::{Via, Way},
+};
+use crate::net::NetError;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A neighbour entry came, went or changed.
+    Neighbour(Via),
+    /// A device came, went or changed.
+    Link(u32),
+    /// A route to this prefix came or went.
+    Route(Ipv4Addr, u8),
+    /// Something that may change any way, or events were lost.
+    Anything,
+    /// Something that changes none.
+    Nothing,
+}
+
+/// The stream of events.
+pub(super) struct Events(BoxStream<'static, Event>);
+
+impl Events {
+    /// Begins to listen. On a socket of its own: one that overflows loses messages, and a question whose
+    /// answer is lost would wait forever.
+    pub(super) fn subscribe() -> Result<Self, NetError> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Nexthop,
+        ];
+        let (connection, _, messages) =
+            rtnetlink::new_multicast_connection(&groups).map_err(NetError::Open)?;
+        // Ends when the receiving half of `messages` is dropped or the socket fails.
+        tokio::spawn(connection);
+        Ok(Self(messages.map(|(message, _)| event_of(&message.payload)).boxed()))
+    }
+
+    /// The next event; fails when the socket did.
+    pub(super) async fn next(&mut self) -> Result<Event, NetError> {
+        let closed = || NetError::Open(io::Error::other("the one for events was closed"));
+        self.0.next().await.ok_or_else(closed)
+    }
+}
+
+fn event_of(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Event {
+    match payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewNeighbour(entry) | RouteNetlinkMessage::DelNeighbour(entry),
+        ) => via_of(entry).map_or(Event::Nothing, Event::Neighbour),
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+        ) => Event::Link(link.header.index),
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => route_event(route),
+        // Addresses and rules are rare. A lost message may have been anything.
+        _ => Event::Anything,
+    }
+}
+
+fn route_event(route: &RouteMessage) -> Event {
+    if route.header.address_family != AddressFamily::Inet {
+        return Event::Nothing;
+    }
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    let destination = destination.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    Event::Route(destination, route.header.destination_prefix_length)
+}
+
+/// What has changed since the last round.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    everything: bool,
+    links: BTreeSet<u32>,
+    neighbours: BTreeSet<Via>,
+    routes: BTreeSet<(Ipv4Addr, u8)>,
+}
+
+impl Dirty {
+    /// All of it may have.
+    pub(super) fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
+    /// Adds an event.
+    pub(super) fn add(&mut self, event: Event) {
+        match event {
+            Event::Neighbour(via) => drop(self.neighbours.insert(via)),
+            Event::Link(ifindex) => drop(self.links.insert(ifindex)),
+            Event::Route(destination, length) => drop(self.routes.insert((destination, length))),
+            Event::Anything => self.everything = true,
+            Event::Nothing => {}
+        }
+    }
+
+    /// Whether the way to a remote may be another one now.
+    pub(super) fn touches(&self, remote: Ipv4Addr, way: &Way) -> bool {
+        self.everything
+            || way.via.is_some_and(|via| self.neighbours.contains(&via))
+            || way.ifindex.is_some_and(|ifindex| self.links.contains(&ifindex))
+            || self.routes.iter().any(|(destination, length)| covers(*destination, *length, remote))
+    }
+}
+
+fn covers(destination: Ipv4Addr, length: u8, address: Ipv4Addr) -> bool {
+    let mask = u32::MAX.checked_shl(32_u32.saturating_sub(length.into())).unwrap_or(0);
+    (destination.to_bits() ^ address.to_bits()) & mask == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dirty, Event, Via, Way, covers};
+
+    #[test]
+    fn a_prefix_covers_its_addresses_only() {
+        assert!(covers([10, 1, 0, 0].into(), 16, [10, 1, 2, 3].into()));
+        assert!(!covers([10, 1, 0, 0].into(), 16, [10, 2, 2, 3].into()));
+        assert!(covers([0, 0, 0, 0].into(), 0, [10, 2, 2, 3].into()));
+        assert!(covers([10, 2, 2, 3].into(), 32, [10, 2, 2, 3].into()));
+        assert!(!covers([10, 2, 2, 3].into(), 32, [10, 2, 2, 2].into()));
+    }
+
+    #[test]
+    fn only_events_about_a_way_touch_it() {
+        let remote = [198, 51, 100, 7].into();
+        let via = Via { ifindex: 3, address: [192, 0, 2, 1].into() };
+        let way = Way { ifindex: Some(3), egress: None, via: Some(via) };
+        for (event, touches) in [
+            (Event::Neighbour(via), true),
+            (Event::Neighbour(Via { ifindex: 4, ..via }), false),
+            (Event::Link(3), true),
+            (Event::Link(4), false),
+            (Event::Route([198, 51, 100, 0].into(), 24), true),
+            (Event::Route([198, 51, 101, 0].into(), 24), false),
+            (Event::Anything, true),
+            (Event::Nothing, false),
+        ] {
+            let mut dirty = Dirty::default();
+            dirty.add(event);
+            assert_eq!(dirty.touches(remote, &way), touches, "{event:?}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Neighbour entries of gateways: read, resolved, kept fresh, let go.
+//!
+//! XDP traffic does not refresh an entry, so the kernel is asked to probe it forever (`NTF_EXT_MANAGED`,
+//! since Linux 5.16). Older kernels ignore that attribute; there an entry that went stale is used once
+//! (`NTF_USE`), which makes the kernel probe it.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::{
+    Handle,
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        neighbour::{
+            NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+            NeighbourState,
+        },
+        route::RouteProtocol,
+    },
+};
+
+use super::resolve::Via;
+use crate::net::{NetError, netlink, netlink::found, probe_path::ROUTE_PROTOCOL};
+
+/// The MAC address of a neighbour, if known. Asks the kernel to find it out and keep it fresh.
+pub(super) async fn keep(handle: &Handle, via: Via) -> Result<Option<[u8; 6]>, NetError> {
+    let entry = netlink::neighbour(handle, via.ifindex, via.address).await?;
+    let state = entry.as_ref().map_or(NeighbourState::None, |entry| entry.header.state);
+    let mac = entry.as_ref().and_then(mac);
+    // Cached answers of the kernel's states: see NUD_VALID in include/net/neighbour.h.
+    let (valid, settled) = match state {
+        // Static, or on a device that needs no resolution: there is nothing to ask for.
+        NeighbourState::Permanent | NeighbourState::Noarp => return Ok(mac),
+        NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe => (true, true),
+        NeighbourState::Stale => (true, false),
+        NeighbourState::Incomplete => (false, true),
+        // Of an entry that failed, the kernel of `managed` tries again by itself.
+        _ => (false, false),
+    };
+    let (managed, ours) = entry.as_ref().map_or((false, false), |entry| (is_managed(entry), is_ours(entry)));
+    // `ours` says that this kernel was asked before, so an entry that is not managed then means that it
+    // does not know the flag, and only a kick helps.
+    if !managed && (!ours || !settled) {
+        request(handle, via, NeighbourExtFlags::Managed, ROUTE_PROTOCOL, NLM_F_CREATE).await?;
+    }
+    Ok(mac.filter(|_| valid))
+}
+
+/// Takes back what [`keep`] asked for; the entry ages as any other then.
+pub(super) async fn release(handle: &Handle, via: Via) -> Result<(), NetError> {
+    let entry = netlink::neighbour(handle, via.ifindex, via.address).await?;
+    if entry.is_some_and(|entry| is_managed(&entry) && is_ours(&entry)) {
+        // The protocol cannot be unset, but handed back.
+        request(handle, via, NeighbourExtFlags::empty(), RouteProtocol::Kernel, 0).await?;
+    }
+    Ok(())
+}
+
+/// Lets go of all neighbour entries that lbx asked the kernel to keep fresh; part of a clean detach.
+pub async fn release_all(handle: &Handle) -> Result<(), NetError> {
+    for via in kept_by_lbx(handle).await? {
+        release(handle, via).await?;
+    }
+    Ok(())
+}
+
+/// The neighbours that lbx asked the kernel to keep fresh.
+pub(super) async fn kept_by_lbx(handle: &Handle) -> Result<BTreeSet<Via>, NetError> {
+    let entries: Vec<NeighbourMessage> = handle
+        .neighbours()
+        .get()
+        .set_address_family(AddressFamily::Inet)
+        .execute()
+        .try_collect()
+        .await
+        .map_err(NetError::netlink("list neighbours"))?;
+    let kept = entries.iter().filter(|entry| is_managed(entry) && is_ours(entry));
+    Ok(kept.filter_map(via_of).collect())
+}
+
+/// Which neighbour an IPv4 entry is about.
+pub(super) fn via_of(entry: &NeighbourMessage) -> Option<Via> {
+    entry.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+            Some(Via { ifindex: entry.header.ifindex, address: *address })
+        }
+        _ => None,
+    })
+}
+
+fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
+    entry.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
+        _ => None,
+    })
+}
+
+fn is_managed(entry: &NeighbourMessage) -> bool {
+    entry.attributes.iter().any(|attribute| {
+        matches!(attribute, NeighbourAttribute::ExtFlags(flags) if flags.contains(NeighbourExtFlags::Managed))
+    })
+}
+
+fn is_ours(entry: &NeighbourMessage) -> bool {
+    entry.attributes.contains(&NeighbourAttribute::Protocol(ROUTE_PROTOCOL))
+}
+
+/// Uses an entry, which makes the kernel resolve or check it, and sets its extended flags. A device that
+/// is down or gone, or an entry that is gone, is no error: an event will tell.
+async fn request(
+    handle: &Handle,
+    via: Via,
+    ext_flags: NeighbourExtFlags,
+    protocol: RouteProtocol,
+    create: u16,
+) -> Result<(), NetError> {
+    let Via { ifindex, address } = via;
+    let what = |address: Ipv4Addr| format!("ask the kernel to resolve neighbour {address}");
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = ifindex;
+    message.header.flags = NeighbourFlags::Use;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
+        NeighbourAttribute::Protocol(protocol),
+        NeighbourAttribute::ExtFlags(ext_flags),
+    ];
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewNeighbour(message));
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | create;
+    let mut answers = handle.clone().request(request).map_err(NetError::netlink(what(address)))?;
+    while let Some(answer) = answers.next().await {
+        if let NetlinkPayload::Error(error) = answer.payload
+            && error.code.is_some()
+        {
+            let gone = [libc::ENODEV, libc::ENETDOWN, libc::ENOENT, libc::EINVAL];
+            let answer: Result<Option<()>, _> = Err(rtnetlink::Error::NetlinkError(error));
+            found(answer, &gone).map_err(NetError::netlink(what(address)))?;
+        }
+    }
+    Ok(())
+}
