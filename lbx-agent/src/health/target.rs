@@ -1,0 +1,83 @@
+//! The life of one target: wait, probe, judge, tell.
+
+use std::sync::Arc;
+
+use lbx_common::api::{HealthState, MonitorKind};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Observation, Target,
+    schedule::Schedule,
+    state::{Outcome, Thresholds, Verdict},
+    tcp::{self, ProbeError},
+};
+
+/// Probes until the target's channel or `tx` is closed.
+pub(super) async fn run(
+    device: Option<Arc<str>>,
+    epoch: Instant,
+    mut targets: watch::Receiver<Target>,
+    tx: mpsc::Sender<Observation>,
+) {
+    let mut target = targets.borrow_and_update().clone();
+    let now = Instant::now();
+    let mut verdict = Verdict::new(target.initial, now.into_std());
+    let mut schedule = Schedule::new(epoch, &target.key, target.monitor.interval, now);
+    loop {
+        // A change cuts a probe short: what it would find is about what the target was before.
+        let observation = tokio::select! {
+            biased;
+            changed = targets.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let next = targets.borrow_and_update().clone();
+                let moved = next.address != target.address;
+                target = next;
+                let now = Instant::now();
+                schedule.set_interval(target.monitor.interval, now);
+                if !moved {
+                    continue;
+                }
+                verdict = Verdict::new(HealthState::Unknown, now.into_std());
+                schedule = Schedule::new(epoch, &target.key, target.monitor.interval, now);
+                let reason = format!("the address is now {}: not yet probed", target.address);
+                Observation {
+                    key: target.key.clone(),
+                    state: verdict.state(),
+                    reason,
+                    round_trip: None,
+                    changed: true,
+                    at: now.into_std(),
+                }
+            }
+            observation = probe(device.as_deref(), &target, schedule.due(), &mut verdict) => {
+                schedule.advance(Instant::now());
+                observation
+            }
+        };
+        if tx.send(observation).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until a probe is due, makes it and takes its outcome into the verdict.
+async fn probe(device: Option<&str>, target: &Target, due: Instant, verdict: &mut Verdict) -> Observation {
+    sleep_until(due).await;
+    let result = match target.monitor.kind {
+        MonitorKind::Tcp => tcp::probe(device, target.source, target.address, &target.monitor).await,
+    };
+    let at = Instant::now().into_std();
+    let thresholds = Thresholds::from(&*target.monitor);
+    let (reason, round_trip, outcome) = match result {
+        Ok(round_trip) => (String::new(), Some(round_trip), Some(Outcome::Success)),
+        Err(error @ ProbeError::Endpoint(_)) => (error.to_string(), None, Some(Outcome::Failure)),
+        Err(error @ ProbeError::Host(_)) => (error.to_string(), None, None),
+    };
+    let changed = outcome.is_some_and(|outcome| verdict.observe(outcome, thresholds, at));
+    Observation { key: target.key.clone(), state: verdict.state(), reason, round_trip, changed, at }
+}

@@ -1,0 +1,268 @@
+//! The health checker against real sockets on loopback.
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lbx_common::api::{HealthState, Monitor, MonitorKind};
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{HealthChecker, Observation, Target, TargetKey};
+
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// What a busy machine may add to a time.
+const SLACK: Duration = Duration::from_millis(400);
+
+fn monitor(up: u8, down: u8) -> Monitor {
+    Monitor {
+        name: "m".to_owned(),
+        kind: MonitorKind::Tcp,
+        interval: Duration::from_millis(100),
+        timeout: Duration::from_millis(100),
+        retries: 0,
+        consecutive_up: up,
+        consecutive_down: down,
+    }
+}
+
+fn target(name: &str, address: SocketAddrV4, monitor: Monitor) -> Target {
+    Target {
+        key: TargetKey {
+            pool: "pool".to_owned(),
+            endpoint: name.to_owned(),
+            virtual_network: "east".to_owned(),
+        },
+        source: Ipv4Addr::new(127, 0, 0, 9),
+        address,
+        monitor: Arc::new(monitor),
+        initial: HealthState::Unknown,
+    }
+}
+
+struct Running {
+    token: CancellationToken,
+    targets: watch::Sender<Arc<Vec<Target>>>,
+    observations: mpsc::Receiver<Observation>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(targets: Vec<Target>) -> Self {
+        let token = CancellationToken::new();
+        let (targets, targets_rx) = watch::channel(Arc::new(targets));
+        let (tx, observations) = mpsc::channel(1024);
+        let task = HealthChecker::new(None).spawn(token.clone(), targets_rx, tx);
+        Self { token, targets, observations, task }
+    }
+
+    async fn next(&mut self) -> Observation {
+        timeout(Duration::from_secs(10), self.observations.recv()).await.expect("a probe").unwrap()
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Observation) -> bool) -> Observation {
+        loop {
+            let observation = self.next().await;
+            if wanted(&observation) {
+                return observation;
+            }
+        }
+    }
+
+    async fn until_state(&mut self, state: HealthState) -> Observation {
+        self.until(|observation| observation.state == state).await
+    }
+
+    async fn stop(self) {
+        self.token.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn listener() -> (TcpListener, SocketAddrV4) {
+    let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, SocketAddrV4::new(LOOPBACK, port))
+}
+
+/// An address on which connections are neither accepted nor refused: a listener whose queue is full.
+fn full_listener() -> (Vec<Socket>, SocketAddrV4) {
+    let socket = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    };
+    let listener = socket();
+    listener.bind(&SocketAddrV4::new(LOOPBACK, 0).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let client = socket();
+        // In progress, for good.
+        let _ = client.connect(&address);
+        sockets.push(client);
+    }
+    (sockets, address.as_socket_ipv4().unwrap())
+}
+
+#[tokio::test]
+async fn a_listener_becomes_healthy_after_consecutive_up_and_is_timed() {
+    let (_listener, address) = listener();
+    let mut checker = Running::start(vec![target("a", address, monitor(3, 1))]);
+    for _ in 0..2 {
+        let observation = checker.next().await;
+        assert_eq!((observation.state, observation.changed), (HealthState::Unknown, false));
+    }
+    let observation = checker.next().await;
+    assert_eq!((observation.state, observation.changed), (HealthState::Healthy, true));
+    assert!(observation.round_trip.is_some() && observation.reason.is_empty());
+    assert!(!checker.next().await.changed);
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn a_closed_port_is_unhealthy_and_recovers_when_it_opens() {
+    let (first, address) = listener();
+    drop(first);
+    let mut checker = Running::start(vec![target("a", address, monitor(2, 2))]);
+    let observation = checker.until_state(HealthState::Unhealthy).await;
+    assert!(observation.changed && observation.round_trip.is_none());
+    assert_eq!(observation.reason, format!("connection refused by {address}"));
+    let _second = TcpListener::bind(address).unwrap();
+    assert!(checker.until_state(HealthState::Healthy).await.changed);
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn silence_is_unhealthy_within_interval_and_timeout() {
+    let (sockets, address) = full_listener();
+    let start = Instant::now();
+    let monitor = monitor(1, 2);
+    let bound = monitor.worst_case_detection() + SLACK;
+    let mut checker = Running::start(vec![target("a", address, monitor)]);
+    let observation = checker.until_state(HealthState::Unhealthy).await;
+    assert_eq!(observation.reason, "no answer within 100ms");
+    assert!(start.elapsed() < bound, "{:?}", start.elapsed());
+    drop(sockets);
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_is_noticed_within_interval_and_timeout() {
+    let (listener, address) = listener();
+    let monitor = monitor(1, 1);
+    let bound = monitor.worst_case_detection() + SLACK;
+    let mut checker = Running::start(vec![target("a", address, monitor)]);
+    checker.until_state(HealthState::Healthy).await;
+    let start = Instant::now();
+    drop(listener);
+    checker.until_state(HealthState::Unhealthy).await;
+    assert!(start.elapsed() < bound, "{:?}", start.elapsed());
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_endpoint_that_stopped_is_taken_out() {
+    let (stays, stays_at) = listener();
+    let (stops, stops_at) = listener();
+    let mut checker = Running::start(vec![
+        target("stays", stays_at, monitor(1, 1)),
+        target("stops", stops_at, monitor(1, 1)),
+    ]);
+    checker.until(|seen| seen.key.endpoint == "stays" && seen.state == HealthState::Healthy).await;
+    checker.until(|seen| seen.key.endpoint == "stops" && seen.state == HealthState::Healthy).await;
+    drop(stops);
+    let changed = checker.until(|seen| seen.changed).await;
+    assert_eq!((changed.key.endpoint.as_str(), changed.state), ("stops", HealthState::Unhealthy));
+    for _ in 0..10 {
+        let seen = checker.next().await;
+        assert!(seen.key.endpoint == "stops" || seen.state == HealthState::Healthy);
+    }
+    drop(stays);
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn an_edited_monitor_keeps_the_verdict_and_takes_its_own_numbers() {
+    let (listener, address) = listener();
+    let mut checker = Running::start(vec![target("a", address, monitor(1, 1))]);
+    checker.until_state(HealthState::Healthy).await;
+    drop(listener);
+    // The edit comes with an initial state of long ago, which must not count.
+    let edited = Target { initial: HealthState::Unhealthy, ..target("a", address, monitor(1, 200)) };
+    checker.targets.send_replace(Arc::new(vec![edited]));
+    checker.until(|seen| !seen.reason.is_empty()).await;
+    for _ in 0..3 {
+        let seen = checker.next().await;
+        assert_eq!((seen.state, seen.changed), (HealthState::Healthy, false));
+    }
+    checker.targets.send_replace(Arc::new(vec![target("a", address, monitor(1, 1))]));
+    assert!(checker.until_state(HealthState::Unhealthy).await.changed);
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn a_known_state_counts_until_probed_and_another_address_is_unknown() {
+    let (_listener, address) = listener();
+    let known = Target { initial: HealthState::Unhealthy, ..target("a", address, monitor(2, 1)) };
+    let mut checker = Running::start(vec![known.clone()]);
+    assert_eq!(checker.next().await.state, HealthState::Unhealthy);
+    checker.until_state(HealthState::Healthy).await;
+    let (_other, moved) = self::listener();
+    checker.targets.send_replace(Arc::new(vec![Target { address: moved, ..known }]));
+    let observation = checker.until_state(HealthState::Unknown).await;
+    assert!(observation.changed && observation.reason.contains(&moved.to_string()), "{observation:?}");
+    checker.until_state(HealthState::Healthy).await;
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn a_removed_target_is_probed_no_more_and_others_are_not_disturbed() {
+    let (_listener, address) = listener();
+    let (stays, goes) = (target("stays", address, monitor(1, 1)), target("goes", address, monitor(1, 1)));
+    let mut checker = Running::start(vec![stays.clone(), goes]);
+    checker.until(|seen| seen.key.endpoint == "goes").await;
+    checker.until(|seen| seen.key.endpoint == "stays").await;
+    checker.targets.send_replace(Arc::new(vec![stays]));
+    // What was under way at the time of the change may still arrive, but no more than that.
+    let mut late = 0;
+    for _ in 0..12 {
+        let seen = checker.next().await;
+        late += usize::from(seen.key.endpoint == "goes");
+        assert!(seen.key.endpoint == "goes" || !seen.changed, "the verdict on the other one began anew");
+    }
+    assert!(late <= 2, "{late} probes of a removed target");
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn a_fault_of_this_host_changes_no_verdict() {
+    let (_listener, address) = listener();
+    let ours = target("a", address, monitor(1, 1));
+    let mut checker = Running::start(vec![ours.clone()]);
+    checker.until_state(HealthState::Healthy).await;
+    checker.targets.send_replace(Arc::new(vec![Target { source: [192, 0, 2, 99].into(), ..ours }]));
+    let observation = checker.until(|seen| !seen.reason.is_empty()).await;
+    assert_eq!((observation.state, observation.changed), (HealthState::Healthy, false));
+    assert!(observation.reason.starts_with("not probed: "), "{}", observation.reason);
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn it_ends_when_its_receiver_is_gone_or_its_list() {
+    let (_listener, address) = listener();
+    let running = Running::start(vec![target("a", address, monitor(1, 1))]);
+    drop(running.observations);
+    timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap();
+    let running = Running::start(vec![]);
+    drop(running.targets);
+    timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap();
+}
