@@ -39,6 +39,9 @@ pub trait Control: Clone + Send + Sync + 'static {
         expected: Option<Revision>,
     ) -> impl Future<Output = Result<Revision, RefusedError>> + Send;
 
+    /// Says what [`Control::replace`] would refuse about `config`, and changes nothing.
+    fn validate(&self, config: Config) -> impl Future<Output = Result<(), RefusedError>> + Send;
+
     /// Health of all endpoints.
     fn health(&self) -> impl Future<Output = HealthReport> + Send;
 

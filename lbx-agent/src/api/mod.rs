@@ -1,1 +1,68 @@
-//! Placeholder.
+//! The HTTP/JSON API of the agent on a Unix socket.
+//!
+//! This module turns requests into calls of [`Control`] and answers into JSON. It decides nothing: what makes
+//! sense is up to the validator behind [`Control::replace`]; the data plane and the store are never touched here.
+//!
+//! | path | methods |
+//! |---|---|
+//! | `/v1/config` | GET, PUT (JSON, or YAML as `application/yaml`) |
+//! | `/v1/{collection}` | GET, POST |
+//! | `/v1/{collection}/{name}` | GET, PUT, PATCH (RFC 7396), DELETE |
+//! | `/v1/virtual_networks/{name}/tunnels[/{name}]` | as above |
+//! | `/v1/pools/{name}/endpoints[/{name}]` | as above |
+//! | `/v1/tunnels`, `/v1/endpoints` | GET: all, each with its parent's name |
+//! | `/v1/health`, `/v1/stats`, `/v1/status` | GET |
+//!
+//! Answers carry the revision as `ETag`; writes take it as `If-Match`, and `?dry_run=true` checks only.
+
+mod diff;
+mod edit;
+mod error;
+mod extract;
+mod handlers;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::{io, time::Duration};
+
+use lbx_common::api::{Config, Mistake};
+use tokio_util::sync::CancellationToken;
+
+pub use self::socket::{BindError, Socket, bind};
+use crate::control::Control;
+
+/// Time that open requests have to finish once the agent stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How a configuration in YAML is read and its mistakes are found in the text.
+#[derive(Debug, Clone, Copy)]
+pub struct YamlLoader {
+    /// Text to configuration; every mistake comes with line and column.
+    pub load: fn(&str) -> Result<Config, Vec<Mistake>>,
+    /// Fills in line and column of mistakes that the validator found, by their path.
+    pub locate: fn(&str, &mut Vec<Mistake>),
+}
+
+/// Serves the API until `shutdown`, then lets open requests finish for a short while. The socket's file is
+/// removed when this returns.
+pub async fn serve<C: Control>(
+    socket: Socket,
+    control: C,
+    yaml: YamlLoader,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let (listener, _remove_at_end) = socket.into_parts();
+    let router = handlers::router(handlers::Api { control, yaml });
+    let server = axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+        .into_future();
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        result = server => result,
+        () = deadline => Ok(()),
+    }
+}

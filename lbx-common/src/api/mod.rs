@@ -3,6 +3,7 @@
 //! These types hold what a user wrote. Whether it makes sense as a whole (references, overlaps, limits)
 //! is decided by the agent's validator, never here.
 
+mod change;
 mod config;
 mod health;
 mod monitor;
@@ -14,6 +15,7 @@ mod stats;
 mod status;
 mod vnet;
 
+pub use change::{Change, ChangeAction, FieldChange, ListedEndpoint, ListedTunnel, WriteReport};
 pub use config::{Collection, Config, ConfigDocument, NoSuchCollection, Revision};
 pub use health::{EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState};
 pub use monitor::{Monitor, MonitorKind};

@@ -46,7 +46,7 @@ impl fmt::Display for Mistake {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Kind of problem, stable: `invalid`, `not_found`, `exists`, `referenced`, `conflict`, `read_only`,
-    /// `failed`.
+    /// `not_allowed` (no such method here), `failed`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Short text for a person.
@@ -55,7 +55,7 @@ pub struct Problem {
     pub status: u16,
     /// What happened here and what would be right.
     pub detail: String,
-    /// Every mistake, where the problem is an invalid configuration.
+    /// Every mistake, where the problem is an invalid configuration; every referrer, where it is `referenced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,
 }

@@ -1,0 +1,129 @@
+//! What differs between two configurations, object by object. Pure.
+
+use std::collections::BTreeMap;
+
+use lbx_common::api::{Change, ChangeAction, Collection, Config, FieldChange};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{edit::to_json, error::ApiError};
+
+/// All objects that were created, changed or deleted on the way from `before` to `after`.
+pub(super) fn diff(before: &Config, after: &Config) -> Result<Vec<Change>, ApiError> {
+    let mut changes = Vec::new();
+    let fixed = [
+        ("version", to_json(&before.version)?, to_json(&after.version)?),
+        ("node", to_json(&before.node)?, to_json(&after.node)?),
+        ("limits", to_json(&before.limits)?, to_json(&after.limits)?),
+    ];
+    for (section, old, new) in fixed {
+        if old != new {
+            let fields = match (&old, &new) {
+                (Value::Object(old), Value::Object(new)) => fields(old, new),
+                _ => vec![FieldChange { field: section.to_owned(), before: Some(old), after: Some(new) }],
+            };
+            changes.push(Change {
+                action: ChangeAction::Changed,
+                collection: section.to_owned(),
+                name: String::new(),
+                fields,
+            });
+        }
+    }
+    let (old, new) = (Objects::of(before)?, Objects::of(after)?);
+    for collection in Collection::ALL {
+        collection_changes(collection, &old, &new, &mut changes);
+    }
+    Ok(changes)
+}
+
+fn collection_changes(collection: Collection, old: &Objects, new: &Objects, changes: &mut Vec<Change>) {
+    let mut push = |action, name: &str, fields| {
+        let (collection, name) = (collection.as_str().to_owned(), name.to_owned());
+        changes.push(Change { action, collection, name, fields });
+    };
+    for name in old.names(collection).filter(|name| new.get(collection, name).is_none()) {
+        push(ChangeAction::Deleted, name, Vec::new());
+    }
+    for name in new.names(collection) {
+        match (old.get(collection, name), new.get(collection, name)) {
+            (None, _) => push(ChangeAction::Created, name, Vec::new()),
+            (Some(was), Some(is)) if was != is => push(ChangeAction::Changed, name, fields(was, is)),
+            (Some(_), _) => {}
+        }
+    }
+    let kept_old = old.names(collection).filter(|name| new.get(collection, name).is_some());
+    let kept_new = new.names(collection).filter(|name| old.get(collection, name).is_some());
+    if !kept_old.eq(kept_new) {
+        push(ChangeAction::Changed, "", Vec::new());
+    }
+}
+
+fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<FieldChange> {
+    let added = new.keys().filter(|key| !old.contains_key(*key));
+    old.keys()
+        .chain(added)
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| FieldChange {
+            field: key.clone(),
+            before: old.get(key).cloned(),
+            after: new.get(key).cloned(),
+        })
+        .collect()
+}
+
+/// Objects by collection and full name, without the objects that they contain.
+#[derive(Default)]
+struct Objects {
+    order: Vec<(Collection, String)>,
+    by_name: BTreeMap<(Collection, String), Map<String, Value>>,
+}
+
+impl Objects {
+    fn of(config: &Config) -> Result<Self, ApiError> {
+        let mut all = Self::default();
+        for vnet in &config.virtual_networks {
+            all.add(Collection::VirtualNetworks, vnet.name.clone(), vnet, Some("tunnels"))?;
+            for tunnel in &vnet.tunnels {
+                all.add(Collection::Tunnels, format!("{}/{}", vnet.name, tunnel.name), tunnel, None)?;
+            }
+        }
+        for monitor in &config.monitors {
+            all.add(Collection::Monitors, monitor.name.clone(), monitor, None)?;
+        }
+        for pool in &config.pools {
+            all.add(Collection::Pools, pool.name.clone(), pool, Some("endpoints"))?;
+            for endpoint in &pool.endpoints {
+                all.add(Collection::Endpoints, format!("{}/{}", pool.name, endpoint.name), endpoint, None)?;
+            }
+        }
+        for service in &config.services {
+            all.add(Collection::Services, service.name.clone(), service, None)?;
+        }
+        Ok(all)
+    }
+
+    fn add(
+        &mut self,
+        collection: Collection,
+        name: String,
+        object: &impl Serialize,
+        contained: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let Value::Object(mut object) = to_json(object)? else { return Ok(()) };
+        if let Some(field) = contained {
+            object.shift_remove(field);
+        }
+        self.order.push((collection, name.clone()));
+        self.by_name.insert((collection, name), object);
+        Ok(())
+    }
+
+    fn names(&self, collection: Collection) -> impl Iterator<Item = &String> {
+        self.order.iter().filter(move |(of, _)| *of == collection).map(|(_, name)| name)
+    }
+
+    fn get(&self, collection: Collection, name: &str) -> Option<&Map<String, Value>> {
+        self.by_name.get(&(collection, name.to_owned()))
+    }
+}

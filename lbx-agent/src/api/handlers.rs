@@ -1,0 +1,237 @@
+//! The routes, and how each becomes calls of [`Control`]. Status codes of refusals are chosen in `error`.
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderName, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use lbx_common::api::{
+    Collection, Config, ConfigDocument, HealthReport, ListedEndpoint, ListedTunnel, Revision, StatsReport,
+    StatusReport, WriteReport,
+};
+use serde_json::Value;
+
+use super::{
+    YamlLoader,
+    diff::diff,
+    edit::{self, Edit},
+    error::ApiError,
+    extract::{Body, CollectionPath, ObjectPath, WriteOptions, no_such_path},
+};
+use crate::control::{Control, RefusedError};
+
+/// Largest body: a configuration of 65,535 endpoints is about 10 MB.
+pub(super) const BODY_LIMIT_BYTES: usize = 64 << 20;
+
+/// How often a write is repeated after somebody else was faster. Each round somebody got on, so that many
+/// lost races in a row mean a broken store rather than busy users.
+const ATTEMPTS: usize = 32;
+
+#[derive(Clone)]
+pub(super) struct Api<C> {
+    pub control: C,
+    pub yaml: YamlLoader,
+}
+
+pub(super) fn router<C: Control>(api: Api<C>) -> Router {
+    let collection = || get(list::<C>).post(create::<C>);
+    let object = || get(read::<C>).put(put::<C>).patch(patch::<C>).delete(delete::<C>);
+    Router::new()
+        .route("/v1/config", get(read_config::<C>).put(write_config::<C>))
+        .route("/v1/health", get(health::<C>))
+        .route("/v1/stats", get(stats::<C>))
+        .route("/v1/status", get(status::<C>))
+        .route("/v1/{collection}", collection())
+        .route("/v1/{collection}/{name}", object())
+        .route("/v1/{outer}/{parent}/{collection}", collection())
+        .route("/v1/{outer}/{parent}/{collection}/{name}", object())
+        .fallback(async |uri: Uri| no_such_path(uri.path()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            ApiError::NotAllowed(format!("`{}` takes no {method}", uri.path()))
+        })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .with_state(api)
+}
+
+async fn read_config<C: Control>(State(api): State<Api<C>>) -> impl IntoResponse {
+    let document: ConfigDocument = api.control.config().await;
+    (etag(document.revision), Json(document))
+}
+
+async fn write_config<C: Control>(
+    State(api): State<Api<C>>,
+    options: WriteOptions,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Some(text) = body.yaml()? else {
+        let config = edit::from_json(body.json()?)?;
+        return Ok(accepted(write(&api.control, options, |_| Ok(config.clone())).await?, StatusCode::OK));
+    };
+    let config = (api.yaml.load)(text).map_err(RefusedError::Invalid)?;
+    let report = write(&api.control, options, |_| Ok(config.clone())).await.map_err(|error| match error {
+        ApiError::Refused(RefusedError::Invalid(mut mistakes)) => {
+            (api.yaml.locate)(text, &mut mistakes);
+            ApiError::Refused(RefusedError::Invalid(mistakes))
+        }
+        other @ (ApiError::Malformed(_)
+        | ApiError::TooLarge(_)
+        | ApiError::NotFound(_)
+        | ApiError::NotAllowed(_)
+        | ApiError::Exists { .. }
+        | ApiError::Referenced { .. }
+        | ApiError::Refused(_)) => other,
+    })?;
+    Ok(accepted(report, StatusCode::OK))
+}
+
+async fn list<C: Control>(
+    State(api): State<Api<C>>,
+    within: CollectionPath,
+) -> Result<impl IntoResponse, ApiError> {
+    let document = api.control.config().await;
+    let config = &document.config;
+    let objects: Value = match within {
+        CollectionPath { collection: Collection::Tunnels, parent: None } => {
+            edit::to_json(&all_tunnels(config))?
+        }
+        CollectionPath { collection: Collection::Endpoints, parent: None } => {
+            edit::to_json(&all_endpoints(config))?
+        }
+        within => Value::Array(edit::list(config, &within)?),
+    };
+    Ok((etag(document.revision), Json(objects)))
+}
+
+fn all_tunnels(config: &Config) -> Vec<ListedTunnel> {
+    let listed = |vnet: &str, tunnel: &lbx_common::api::Tunnel| ListedTunnel {
+        virtual_network: vnet.to_owned(),
+        tunnel: tunnel.clone(),
+    };
+    config
+        .virtual_networks
+        .iter()
+        .flat_map(|vnet| vnet.tunnels.iter().map(move |tunnel| listed(&vnet.name, tunnel)))
+        .collect()
+}
+
+fn all_endpoints(config: &Config) -> Vec<ListedEndpoint> {
+    let listed = |pool: &str, endpoint: &lbx_common::api::Endpoint| ListedEndpoint {
+        pool: pool.to_owned(),
+        endpoint: endpoint.clone(),
+    };
+    config
+        .pools
+        .iter()
+        .flat_map(|pool| pool.endpoints.iter().map(move |endpoint| listed(&pool.name, endpoint)))
+        .collect()
+}
+
+async fn read<C: Control>(
+    State(api): State<Api<C>>,
+    object: ObjectPath,
+) -> Result<impl IntoResponse, ApiError> {
+    let document = api.control.config().await;
+    Ok((etag(document.revision), Json(edit::get(&document.config, &object)?)))
+}
+
+async fn create<C: Control>(
+    State(api): State<Api<C>>,
+    within: CollectionPath,
+    options: WriteOptions,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let edit = Edit::Create(within, body.json()?);
+    let report = write(&api.control, options, |config| edit.apply(config)).await?;
+    let status = if report.dry_run { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(accepted(report, status))
+}
+
+async fn put<C: Control>(
+    State(api): State<Api<C>>,
+    object: ObjectPath,
+    options: WriteOptions,
+    body: Body,
+) -> Result<Response, ApiError> {
+    edit_object(&api, options, &Edit::Put(object, body.json()?)).await
+}
+
+async fn patch<C: Control>(
+    State(api): State<Api<C>>,
+    object: ObjectPath,
+    options: WriteOptions,
+    body: Body,
+) -> Result<Response, ApiError> {
+    edit_object(&api, options, &Edit::Patch(object, body.json()?)).await
+}
+
+async fn delete<C: Control>(
+    State(api): State<Api<C>>,
+    object: ObjectPath,
+    options: WriteOptions,
+) -> Result<Response, ApiError> {
+    edit_object(&api, options, &Edit::Delete(object)).await
+}
+
+async fn edit_object<C: Control>(
+    api: &Api<C>,
+    options: WriteOptions,
+    edit: &Edit,
+) -> Result<Response, ApiError> {
+    Ok(accepted(write(&api.control, options, |config| edit.apply(config)).await?, StatusCode::OK))
+}
+
+/// Reads, changes and replaces the configuration. Every write names the revision it started from, so a lost race
+/// is noticed; it is repeated unless the client itself insisted on a revision.
+async fn write<C: Control>(
+    control: &C,
+    options: WriteOptions,
+    change: impl Fn(&Config) -> Result<Config, ApiError>,
+) -> Result<WriteReport, ApiError> {
+    let mut lost = None;
+    for _ in 0..ATTEMPTS {
+        let ConfigDocument { revision: current, config: before } = control.config().await;
+        if let Some(expected) = options.if_match.filter(|&expected| expected != current) {
+            return Err(RefusedError::Conflict { expected, current }.into());
+        }
+        let after = change(&before)?;
+        let changes = diff(&before, &after)?;
+        if options.dry_run {
+            control.validate(after).await?;
+            return Ok(WriteReport { revision: current, dry_run: true, changes });
+        }
+        if after == before {
+            // What is in force was accepted and stored before: no new revision for nothing.
+            return Ok(WriteReport { revision: current, dry_run: false, changes });
+        }
+        match control.replace(after, Some(current)).await {
+            Ok(revision) => return Ok(WriteReport { revision, dry_run: false, changes }),
+            Err(conflict @ RefusedError::Conflict { .. }) if options.if_match.is_none() => {
+                lost = Some(conflict);
+            }
+            Err(refused) => return Err(refused.into()),
+        }
+    }
+    Err(lost.unwrap_or_else(|| RefusedError::Failed("the write was never tried".to_owned())).into())
+}
+
+fn accepted(report: WriteReport, status: StatusCode) -> Response {
+    (status, etag(report.revision), Json(report)).into_response()
+}
+
+async fn health<C: Control>(State(api): State<Api<C>>) -> Json<HealthReport> {
+    Json(api.control.health().await)
+}
+
+async fn stats<C: Control>(State(api): State<Api<C>>) -> Json<StatsReport> {
+    Json(api.control.stats().await)
+}
+
+async fn status<C: Control>(State(api): State<Api<C>>) -> Json<StatusReport> {
+    Json(api.control.status().await)
+}
+
+fn etag(revision: Revision) -> [(HeaderName, String); 1] {
+    [(header::ETAG, format!("\"{revision}\""))]
+}

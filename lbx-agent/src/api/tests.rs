@@ -1,0 +1,222 @@
+//! The API as a client sees it: real requests over a real Unix socket to a fake agent.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lbx_common::api::{
+    Change, ChangeAction, Config, ConfigDocument, HealthReport, Mistake, Problem, Revision, StatsReport,
+    StatusReport, WriteReport,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{YamlLoader, bind, serve};
+use crate::control::{Control, RefusedError};
+
+mod objects;
+mod whole_config;
+
+/// An agent that keeps its configuration in memory and finds one thing wrong: a VNI of 0.
+#[derive(Clone, Default)]
+struct FakeAgent(Arc<Mutex<FakeState>>);
+
+#[derive(Default)]
+struct FakeState {
+    document: Option<ConfigDocument>,
+    read_only: bool,
+    /// Writers that get in between the next reads and replacements.
+    rivals: u32,
+}
+
+impl FakeAgent {
+    fn with<T>(&self, work: impl FnOnce(&mut FakeState) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl FakeState {
+    fn document(&mut self) -> &mut ConfigDocument {
+        self.document.get_or_insert_with(|| ConfigDocument { revision: 7, config: config() })
+    }
+
+    fn validate(&self, config: &Config) -> Result<(), RefusedError> {
+        if self.read_only {
+            return Err(RefusedError::ReadOnly("/etc/lbx/lbx.yaml".to_owned()));
+        }
+        let vnets = config.virtual_networks.iter().enumerate();
+        let wrong: Vec<_> = vnets
+            .filter(|(_, vnet)| vnet.vni == 0)
+            .map(|(i, _)| Mistake::new(format!("virtual_networks[{i}].vni"), "must not be 0"))
+            .collect();
+        if wrong.is_empty() { Ok(()) } else { Err(RefusedError::Invalid(wrong)) }
+    }
+}
+
+impl Control for FakeAgent {
+    async fn config(&self) -> ConfigDocument {
+        self.with(|state| state.document().clone())
+    }
+
+    async fn replace(&self, config: Config, expected: Option<Revision>) -> Result<Revision, RefusedError> {
+        self.with(|state| {
+            if state.rivals > 0 {
+                state.rivals -= 1;
+                let document = state.document();
+                document.revision += 1;
+                document.config.monitors[0].retries += 1;
+            }
+            state.validate(&config)?;
+            let document = state.document();
+            if let Some(expected) = expected.filter(|&expected| expected != document.revision) {
+                return Err(RefusedError::Conflict { expected, current: document.revision });
+            }
+            document.revision += 1;
+            document.config = config;
+            Ok(document.revision)
+        })
+    }
+
+    async fn validate(&self, config: Config) -> Result<(), RefusedError> {
+        self.with(|state| state.validate(&config))
+    }
+
+    async fn health(&self) -> HealthReport {
+        HealthReport::default()
+    }
+
+    async fn stats(&self) -> StatsReport {
+        StatsReport::default()
+    }
+
+    async fn status(&self) -> StatusReport {
+        let document = self.config().await;
+        StatusReport {
+            version: "0.1.0".to_owned(),
+            abi_version: 1,
+            pid: 1,
+            uptime_secs: 0,
+            store: "embedded /var/lib/lbx".to_owned(),
+            revision: document.revision,
+            adopted: false,
+            map_writes: 0,
+            interfaces: Vec::new(),
+            tunnels: Vec::new(),
+            maps: Vec::new(),
+        }
+    }
+}
+
+fn config() -> Config {
+    serde_json::from_value(json!({
+        "version": 1,
+        "virtual_networks": [
+            {"name": "east", "vni": 42, "tunnels": [{"name": "a", "encap": "gre", "remote": "198.51.100.7"}]},
+            {"name": "west", "vni": 43},
+        ],
+        "monitors": [{"name": "tcp1"}],
+        "pools": [{"name": "web", "monitor": "tcp1", "endpoints": [
+            {"name": "a", "virtual_network": "east", "address": "10.0.0.10", "port": 80},
+            {"name": "b", "virtual_network": "east", "address": "10.0.0.11", "port": 80, "weight": 0.5},
+        ]}],
+        "services": [{"name": "web", "address": "203.0.113.80", "listen": ["tcp/80"], "pools": ["web"]}],
+    }))
+    .unwrap()
+}
+
+/// A loader that reads JSON (which is YAML too) and places every mistake on line 3.
+const LOADER: YamlLoader = YamlLoader {
+    load: |text| serde_json::from_str(text).map_err(|error| vec![Mistake::new("", error.to_string())]),
+    locate: |_, mistakes| mistakes.iter_mut().for_each(|mistake| mistake.line = Some(3)),
+};
+
+struct Server {
+    agent: FakeAgent,
+    client: reqwest::Client,
+    socket: PathBuf,
+    shutdown: CancellationToken,
+    task: AbortOnDropHandle<std::io::Result<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let socket = bind(&path).unwrap();
+        let (agent, shutdown) = (FakeAgent::default(), CancellationToken::new());
+        let server = serve(socket, agent.clone(), LOADER, shutdown.clone());
+        let client = reqwest::Client::builder().unix_socket(path.clone()).build().unwrap();
+        let task = AbortOnDropHandle::new(tokio::spawn(server));
+        Self { agent, client, socket: path, shutdown, task, _dir: dir }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("http://agent{path}"))
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "GET {path}");
+        answer.json().await.unwrap()
+    }
+
+    async fn write(&self, method: Method, path: &str, body: Value) -> WriteReport {
+        let answer = self.request(method, path).json(&body).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    async fn refused(&self, request: reqwest::RequestBuilder) -> Problem {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let status = answer.status();
+        let problem: Problem = answer.json().await.unwrap();
+        assert_eq!(problem.status, status.as_u16());
+        problem
+    }
+
+    fn config(&self) -> Config {
+        self.agent.with(|state| state.document().config.clone())
+    }
+}
+
+fn names(changes: &[Change]) -> Vec<(ChangeAction, &str, &str)> {
+    changes.iter().map(|change| (change.action, change.collection.as_str(), change.name.as_str())).collect()
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_server_and_removes_the_socket() {
+    let server = Server::start();
+    server.get("/v1/status").await;
+    server.shutdown.cancel();
+    server.task.await.unwrap().unwrap();
+    assert!(!server.socket.exists());
+}
+
+#[tokio::test]
+async fn reports_are_served_as_json() {
+    let server = Server::start();
+    assert_eq!(server.get("/v1/health").await, json!({"pools": []}));
+    assert_eq!(server.get("/v1/stats").await, json!({"services": [], "endpoints": [], "drops": []}));
+    assert_eq!(server.get("/v1/status").await["revision"], 7);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_say_what_there_is() {
+    let server = Server::start();
+    let problem = server.refused(server.request(Method::GET, "/v1/pool")).await;
+    assert_eq!((problem.kind.as_str(), problem.status), ("not_found", 404));
+    assert!(problem.detail.contains("`pool`") && problem.detail.contains("pools"), "{}", problem.detail);
+    let problem = server.refused(server.request(Method::GET, "/metrics/x/y/z/w")).await;
+    assert!(problem.detail.contains("/v1/"), "{}", problem.detail);
+    let problem = server.refused(server.request(Method::DELETE, "/v1/config")).await;
+    assert_eq!((problem.kind.as_str(), problem.status), ("not_allowed", 405));
+    let problem = server.refused(server.request(Method::GET, "/v1/endpoints/a")).await;
+    assert!(problem.detail.contains("/v1/pools/NAME/endpoints/NAME"), "{}", problem.detail);
+    let problem = server.refused(server.request(Method::GET, "/v1/services/web/endpoints")).await;
+    assert!(problem.detail.contains("services contain no endpoints"), "{}", problem.detail);
+}
