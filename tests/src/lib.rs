@@ -1,1 +1,25 @@
 //! Harness of the tests and of the playground: network namespaces, real servers, real clients.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`topology`] | the boxes and cables of the test network; start reading here |
+//! | [`netns`] | one network namespace: entering it, running `ip`, threads and processes inside |
+//! | [`offload`], [`xdp_pass`] | devices that behave like real ones: real checksums, native XDP transmission |
+//! | [`gre_gateway`] | a GRE endpoint for kernels without a gre device |
+//! | [`servers`], [`client`], [`http`] | what sends and answers |
+//! | [`capture`] | what was on the wire |
+//! | [`cleanup`], [`wait`] | nothing left behind; waiting without guessing |
+//!
+//! The harness never uses lbx's own packet code, so that a mistake there cannot hide itself here.
+
+pub mod capture;
+pub mod cleanup;
+pub mod client;
+pub mod gre_gateway;
+pub mod http;
+pub mod netns;
+pub mod offload;
+pub mod servers;
+pub mod topology;
+pub mod wait;
+pub mod xdp_pass;

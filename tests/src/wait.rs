@@ -1,0 +1,24 @@
+//! Waiting for something that sends no event.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+const STEP: Duration = Duration::from_millis(10);
+
+/// Asks `question` until it answers with a value; an error when `limit` has passed, naming `what`.
+pub fn until<T>(what: &str, limit: Duration, mut question: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = question()? {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {limit:?} in vain: {what}");
+        }
+        thread::sleep(STEP);
+    }
+}

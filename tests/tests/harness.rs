@@ -1,0 +1,287 @@
+//! The harness by itself, without lbx: what the end-to-end tests take for granted. Needs root.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
+use std::{
+    net::Ipv4Addr,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use etherparse::{IpNumber, Ipv4Header, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use lbx_tests::{
+    capture::{Capture, Frame},
+    client::Client,
+    netns::Netns,
+    offload,
+    topology::{
+        CLIENT, EAST, GATEWAY_INNER_MAC, LBX_INNER_MAC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE, Topology,
+        UNDERLAY_DEVICE, VXLAN_PORT, VnetPlan, WEST,
+    },
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[test]
+fn each_origin_answers_on_its_own_lan_and_says_who_it_is() {
+    let topology = Topology::new().unwrap();
+    for vnet in topology.vnets() {
+        let client = Client::new(&vnet.gateway);
+        for (name, address) in ORIGINS {
+            let answer = client.http_get(address, 0).unwrap();
+            assert_eq!((answer.vnet.as_str(), answer.origin.as_str()), (vnet.plan.name, name));
+            assert_eq!(answer.seen_client, answer.own_address);
+            let answer = client.udp_exchange(address, 40_001, b"some text").unwrap();
+            assert_eq!((answer.vnet.as_str(), answer.origin.as_str()), (vnet.plan.name, name));
+            assert_eq!((answer.seen_client.port(), answer.payload.as_slice()), (40_001, &b"some text"[..]));
+        }
+    }
+}
+
+#[test]
+fn a_download_is_checked_to_its_last_byte() {
+    let topology = Topology::new().unwrap();
+    let client = Client::new(&topology.east.gateway);
+    let mut download = client.download(ORIGINS[0].1, 0, 10_000_001).unwrap();
+    download.read_to(5_000_000).unwrap();
+    assert!((5_000_000..10_000_001).contains(&download.position()));
+    download.finish().unwrap();
+}
+
+#[test]
+fn a_stopped_server_refuses_and_ends_its_connections_while_its_twin_goes_on() {
+    let mut topology = Topology::new().unwrap();
+    let address = ORIGINS[0].1;
+    let mut connection = Client::new(&topology.east.gateway).connect(address, 80, 0).unwrap();
+    connection.get().unwrap();
+    topology.east.origin("a").unwrap().stop_servers();
+    connection.get().unwrap_err();
+    let refused = format!("{:#}", Client::new(&topology.east.gateway).http_get(address, 0).unwrap_err());
+    assert!(refused.contains("refused"), "{refused}");
+    Client::new(&topology.east.gateway).http_get(ORIGINS[1].1, 0).unwrap();
+    Client::new(&topology.west.gateway).http_get(address, 0).unwrap();
+    topology.east.origin("a").unwrap().start_servers().unwrap();
+    Client::new(&topology.east.gateway).http_get(address, 0).unwrap();
+}
+
+#[test]
+fn both_gateways_unwrap_packets_and_wrap_the_replies() {
+    let topology = Topology::new().unwrap();
+    for plan in [EAST, WEST] {
+        for source in [CLIENT, plan.probe_source] {
+            for (_, origin) in ORIGINS {
+                let capture = Capture::start(&topology.lbx, UNDERLAY_DEVICE).unwrap();
+                send(&topology.lbx, &wrap(plan, plan.vni, &tcp_syn(source, origin)));
+                let what = format!("the SYN-ACK of {origin} to {source} through {}", plan.name);
+                capture.wait_for(&what, PATIENCE, |frame| is_syn_ack(frame, plan, origin, source)).unwrap();
+                send(&topology.lbx, &wrap(plan, plan.vni, &udp(source, origin, b"hello")));
+                let what = format!("the echo of {origin} to {source} through {}", plan.name);
+                capture.wait_for(&what, PATIENCE, |frame| is_echo(frame, plan, origin, source)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gateway_takes_no_packet_with_another_key() {
+    let topology = Topology::new().unwrap();
+    for plan in [EAST, WEST] {
+        let capture = Capture::start(&topology.lbx, UNDERLAY_DEVICE).unwrap();
+        let origin = ORIGINS[0].1;
+        send(&topology.lbx, &wrap(plan, plan.vni + 100, &udp(CLIENT, origin, b"wrong key")));
+        // The answer to a packet sent later shows that the first one has been dealt with.
+        send(&topology.lbx, &wrap(plan, plan.vni, &udp(CLIENT, ORIGINS[1].1, b"right key")));
+        capture.wait_for("the echo", PATIENCE, |frame| is_echo(frame, plan, ORIGINS[1].1, CLIENT)).unwrap();
+        let frames = capture.stop().unwrap();
+        assert!(!frames.iter().any(|frame| is_echo(frame, plan, origin, CLIENT).is_some()));
+    }
+    if let Some(gre) = &topology.east.gre {
+        assert_eq!(gre.counts().wrong_key, 1);
+        assert_eq!(gre.counts().decapsulated, 1);
+    }
+}
+
+#[test]
+fn the_client_reaches_nothing_private_and_the_vips_reach_nobody_without_lbx() {
+    let topology = Topology::new().unwrap();
+    let client = topology.client().with_timeout(Duration::from_millis(300));
+    client.http_get(ORIGINS[0].1, 0).unwrap_err();
+    client.http_get(EAST.vip, 0).unwrap_err();
+    client.udp_exchange(WEST.vip, 0, b"").unwrap_err();
+}
+
+#[test]
+fn devices_of_cables_have_no_offloads_and_the_ends_facing_lbx_native_xdp() {
+    let topology = Topology::new().unwrap();
+    let mut boxes: Vec<(&Netns, &str)> =
+        vec![(&topology.client_netns, PUBLIC_DEVICE), (&topology.lbx, PUBLIC_DEVICE)];
+    boxes.push((&topology.lbx, UNDERLAY_DEVICE));
+    for vnet in topology.vnets() {
+        boxes.extend([
+            (&vnet.gateway, UNDERLAY_DEVICE),
+            (&vnet.gateway, "origin-a"),
+            (&vnet.gateway, "origin-b"),
+        ]);
+        boxes.extend(vnet.origins.iter().map(|origin| (&origin.netns, "lan0")));
+    }
+    for (netns, device) in boxes {
+        let on = netns.run(|| offload::enabled(device)).unwrap();
+        assert!(on.is_empty(), "{device} in {}: {on:?}", netns.name());
+    }
+    for (netns, device) in [
+        (&topology.client_netns, PUBLIC_DEVICE),
+        (&topology.east.gateway, UNDERLAY_DEVICE),
+        (&topology.west.gateway, UNDERLAY_DEVICE),
+    ] {
+        let shown = netns.ip(&format!("link show dev {device}")).unwrap();
+        assert!(shown.contains("xdp ") && !shown.contains("xdpgeneric"), "{shown}");
+    }
+}
+
+#[test]
+fn two_networks_side_by_side_do_not_disturb_each_other() {
+    let mut one = Topology::new().unwrap();
+    let other = Topology::new().unwrap();
+    assert_ne!(one.run_name(), other.run_name());
+    one.east.origin("a").unwrap().stop_servers();
+    Client::new(&other.east.gateway).http_get(ORIGINS[0].1, 0).unwrap();
+    drop(one);
+    for vnet in other.vnets() {
+        Client::new(&vnet.gateway).http_get(ORIGINS[0].1, 0).unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_left_after_a_panic() {
+    let mut run = String::new();
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+        let topology = Topology::new().unwrap();
+        run = topology.run_name().to_owned();
+        assert_eq!(namespaces(&run).len(), 9, "client, lbx, switch, 2 gateways, 4 origins");
+        panic!("as a failing test does");
+    }));
+    outcome.unwrap_err();
+    assert!(!run.is_empty(), "the network must have come up");
+    assert_eq!(namespaces(&run), Vec::<String>::new());
+}
+
+#[test]
+fn a_process_inside_sees_the_devices_and_the_pins_of_the_host() {
+    let topology = Topology::new().unwrap();
+    let output = topology.lbx.command("ip").args(["-o", "link"]).stdin(Stdio::null()).output().unwrap();
+    let devices = String::from_utf8(output.stdout).unwrap();
+    assert!(devices.contains("public0") && devices.contains("underlay0"), "{devices}");
+    let outside = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let inside = topology.lbx.command("cat").arg("/proc/self/mountinfo").output().unwrap();
+    assert_eq!(String::from_utf8(inside.stdout).unwrap(), outside);
+}
+
+fn namespaces(run: &str) -> Vec<String> {
+    let prefix = format!("lbx-{run}-");
+    let entries = std::fs::read_dir(Path::new("/run/netns")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(&prefix)).collect()
+}
+
+fn tcp_syn(source: Ipv4Addr, origin: Ipv4Addr) -> Vec<u8> {
+    let builder = PacketBuilder::ipv4(source.octets(), origin.octets(), 64).tcp(40_000, 80, 7, 1024).syn();
+    let mut packet = Vec::new();
+    builder.write(&mut packet, &[]).unwrap();
+    packet
+}
+
+fn udp(source: Ipv4Addr, origin: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ipv4(source.octets(), origin.octets(), 64).udp(40_000, 53);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, payload).unwrap();
+    packet
+}
+
+/// An outer IPv4 packet from lbx to the gateway, as page 2.5 of the design describes it.
+fn wrap(plan: VnetPlan, key: u32, inner: &[u8]) -> Vec<u8> {
+    let (from, to) = (LBX_UNDERLAY.octets(), plan.gateway_address.octets());
+    let mut packet = Vec::new();
+    if plan.vni == EAST.vni {
+        let mut payload = vec![0x20, 0x00, 0x08, 0x00];
+        payload.extend(key.to_be_bytes());
+        payload.extend(inner);
+        let length = u16::try_from(payload.len()).unwrap();
+        Ipv4Header::new(length, 64, IpNumber::GRE, from, to).unwrap().write(&mut packet).unwrap();
+        packet.extend(payload);
+    } else {
+        let mut payload = vec![0x08, 0, 0, 0];
+        payload.extend((key << 8).to_be_bytes());
+        payload.extend(mac(GATEWAY_INNER_MAC));
+        payload.extend(mac(LBX_INNER_MAC));
+        payload.extend([0x08, 0x00]);
+        payload.extend(inner);
+        let builder = PacketBuilder::ipv4(from, to, 64).udp(50_000, VXLAN_PORT);
+        builder.write(&mut packet, &payload).unwrap();
+    }
+    packet
+}
+
+/// The inner packet of a reply of the gateway with the right key.
+fn unwrap(frame: &Frame, plan: VnetPlan) -> Option<Vec<u8>> {
+    let packet = SlicedPacket::from_ethernet(&frame.bytes).ok()?;
+    let Some(NetSlice::Ipv4(ip)) = &packet.net else { return None };
+    let ends = (ip.header().source_addr(), ip.header().destination_addr());
+    if ends != (plan.gateway_address, LBX_UNDERLAY) {
+        return None;
+    }
+    if plan.vni == EAST.vni {
+        let gre = ip.payload_ip_number().eq(&IpNumber::GRE).then_some(ip.payload().payload)?;
+        let key = plan.vni.to_be_bytes();
+        gre.strip_prefix(&[0x20, 0, 0x08, 0])?.strip_prefix(&key).map(<[u8]>::to_vec)
+    } else {
+        let Some(TransportSlice::Udp(udp)) = &packet.transport else { return None };
+        assert_eq!(udp.destination_port(), VXLAN_PORT);
+        let vni = (plan.vni << 8).to_be_bytes();
+        let inner = udp.payload().strip_prefix(&[0x08, 0, 0, 0])?.strip_prefix(&vni)?;
+        assert_eq!(inner[..6], mac(LBX_INNER_MAC));
+        assert_eq!(inner[6..12], mac(GATEWAY_INNER_MAC));
+        Some(inner[14..].to_vec())
+    }
+}
+
+fn is_syn_ack(frame: &Frame, plan: VnetPlan, origin: Ipv4Addr, to: Ipv4Addr) -> Option<()> {
+    let inner = unwrap(frame, plan)?;
+    let packet = SlicedPacket::from_ip(&inner).unwrap();
+    let Some(NetSlice::Ipv4(ip)) = &packet.net else { return None };
+    let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { return None };
+    let from_origin = (ip.header().source_addr(), ip.header().destination_addr()) == (origin, to);
+    if !from_origin {
+        return None;
+    }
+    let checksum = tcp.calc_checksum_ipv4(origin.octets(), to.octets()).unwrap();
+    assert_eq!(tcp.checksum(), checksum, "the reply has a wrong TCP checksum");
+    (tcp.syn() && tcp.ack() && tcp.acknowledgment_number() == 8).then_some(())
+}
+
+fn is_echo(frame: &Frame, plan: VnetPlan, origin: Ipv4Addr, to: Ipv4Addr) -> Option<()> {
+    let inner = unwrap(frame, plan)?;
+    let packet = SlicedPacket::from_ip(&inner).unwrap();
+    let Some(NetSlice::Ipv4(ip)) = &packet.net else { return None };
+    let Some(TransportSlice::Udp(udp)) = &packet.transport else { return None };
+    let from_origin = (ip.header().source_addr(), ip.header().destination_addr()) == (origin, to);
+    let name = ORIGINS.iter().find(|(_, address)| *address == origin).unwrap().0;
+    let expected = format!("{} {name} {origin} client={to}:40000 ", plan.name);
+    (from_origin && udp.payload().starts_with(expected.as_bytes())).then_some(())
+}
+
+fn send(netns: &Netns, packet: &[u8]) {
+    let to = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
+    let socket = netns
+        .run(|| Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?))
+        .unwrap();
+    let to = std::net::SocketAddr::from((to, 0)).into();
+    assert_eq!(socket.send_to(packet, &to).unwrap(), packet.len());
+}
+
+fn mac(text: &str) -> [u8; 6] {
+    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    bytes.try_into().unwrap()
+}
