@@ -8,7 +8,23 @@
 //!   [`bytes::Be32`] or a byte array; a plain integer is always in host order.
 
 #![cfg_attr(not(any(test, feature = "api")), no_std)]
+// In the kernel an arithmetic overflow would be a panic, and a panic does not load.
+#![cfg_attr(not(any(test, feature = "api")), warn(clippy::arithmetic_side_effects))]
+#![expect(clippy::inline_always, reason = "a call in the packet path costs more than the code saves")]
 
 pub mod abi;
 #[cfg(feature = "api")]
 pub mod api;
+pub mod bytes;
+pub mod checksum;
+pub mod decap;
+pub mod encap;
+pub mod flow;
+pub mod hash;
+pub mod nat;
+pub mod packet;
+pub mod parse;
+pub mod pipeline;
+pub mod reason;
+pub mod select;
+pub mod tables;

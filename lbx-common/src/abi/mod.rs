@@ -1,4 +1,78 @@
 //! Layout of the kernel's maps: keys, values, names, capacities, version.
+//!
+//! Rules: every value is a whole number of 64-bit words without implicit padding, so that the agent can
+//! write it word by word through a memory mapping; no `bool`, `enum` or `Option`; all-zero means unset.
+//! A change of any layout here raises [`ABI_VERSION`].
+
+mod bucket;
+mod counters;
+mod entries;
+mod keys;
+mod words;
+
+pub use bucket::{Bucket, ENTRIES_PER_BUCKET, Entry, bucket_pair, find};
+pub use counters::{MAX_REASONS, TrafficCounter, drop_index};
+pub use entries::{
+    ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE, EndpointEntry, ListenerValue, NodeEntry,
+    PeerValue, ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, Target,
+    TunnelEntry, VnetEntry,
+};
+pub use keys::{KeyWords, ListenerKey, PeerKey, ReplyKey};
+pub use words::Words;
+
+/// Version of everything in this module. An agent never takes over maps of another version.
+pub const ABI_VERSION: u32 = 1;
 
 /// Numbers of slots that a lookup table may have: primes, so that every step visits every slot.
 pub const TABLE_SIZES: [u32; 7] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_537];
+
+/// How many slots of a flow's own sequence are tried after the base owner.
+pub const SEQUENCE_LENGTH: u32 = 16;
+
+/// `SO_MARK` of health-check sockets: the only packets that may leave through `lbx0`.
+pub const PROBE_MARK: u32 = 0x6c62_7800;
+
+/// Inner source MAC of tunnels that carry Ethernet: lbx itself.
+pub const INNER_SOURCE_MAC: [u8; 6] = [0x02, 0x6c, 0x62, 0x78, 0x00, 0x01];
+
+/// Names of the maps, as in the object file and as pinned.
+pub mod map_name {
+    /// One [`super::NodeEntry`].
+    pub const NODE: &str = "NODE";
+    /// Buckets of (VIP, protocol, port) → [`super::ListenerValue`].
+    pub const LISTENERS_V4: &str = "LISTENERS_V4";
+    /// Buckets of (vnet, private address, protocol, port) → [`super::ReplyValue`].
+    pub const REPLIES_V4: &str = "REPLIES_V4";
+    /// Buckets of (gateway, encapsulation, VNI) → [`super::PeerValue`].
+    pub const PEERS_V4: &str = "PEERS_V4";
+    /// Lines of [`super::SLOTS_PER_LINE`] slots.
+    pub const SLOTS: &str = "SLOTS";
+    /// [`super::EndpointEntry`] by endpoint id.
+    pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// [`super::TunnelEntry`] by tunnel id.
+    pub const TUNNELS: &str = "TUNNELS";
+    /// [`super::VnetEntry`] by vnet id.
+    pub const VNETS: &str = "VNETS";
+    /// [`super::TrafficCounter`] by listener id, per CPU.
+    pub const LISTENER_TRAFFIC: &str = "LISTENER_TRAFFIC";
+    /// [`super::TrafficCounter`] by endpoint id, per CPU.
+    pub const ENDPOINT_TRAFFIC: &str = "ENDPOINT_TRAFFIC";
+    /// Packets by [`super::drop_index`], per CPU.
+    pub const DROPS: &str = "DROPS";
+}
+
+/// Names of the programs in the object file.
+pub mod program_name {
+    /// XDP on an interface with role `public`.
+    pub const PUBLIC: &str = "lbx_public";
+    /// XDP on an interface with role `underlay`.
+    pub const UNDERLAY: &str = "lbx_underlay";
+    /// XDP on an interface with role `both`.
+    pub const BOTH: &str = "lbx_both";
+    /// XDP on `lbx1`: health checks on their way out.
+    pub const PROBE: &str = "lbx_probe";
+    /// XDP on `lbx0`: passes all; its presence lets redirected frames arrive.
+    pub const PASS: &str = "lbx_pass";
+    /// TC on the egress of `lbx0`: only marked packets may pass.
+    pub const GUARD: &str = "lbx_guard";
+}

@@ -1,0 +1,67 @@
+//! Which endpoint gets a flow: by table and hash alone, without per-flow state.
+//!
+//! The base owner of a flow is the endpoint in its slot. Where that one takes no new flows, the flow goes to
+//! the next one in the slot's own sequence that does. The sequence depends on nothing but slot and table
+//! size, so one more failure moves exactly the slots of the endpoint that failed, whatever else is down,
+//! and its recovery moves exactly those back.
+//!
+//! This is the path of a service without an open table change. Flows that must stay where a table no longer
+//! sends them (drained endpoints, changed tables) are for the tracked path, which will branch off in
+//! [`select`] on [`crate::abi::ENDPOINT_TRACKED`].
+
+use crate::{
+    abi::{ENDPOINT_TAKES_NEW, EndpointEntry, SEQUENCE_LENGTH, Target},
+    hash::{mix, scale},
+    tables::Tables,
+};
+
+/// Stands for "no endpoint" where BPF needs a single register.
+const NOBODY: u32 = u32::MAX;
+
+/// The endpoint for a flow, with its id.
+#[inline(always)]
+pub fn select<'t, T: Tables>(tables: &'t T, target: Target, hash: u32) -> Option<(u16, &'t EndpointEntry)> {
+    if target.slots() == 0 {
+        return None;
+    }
+    let slot = scale(hash, target.slots());
+    let base = tables.slot(target, slot)?;
+    let endpoint = tables.endpoint(u32::from(base))?;
+    if endpoint.state & ENDPOINT_TAKES_NEW != 0 {
+        return Some((base, endpoint));
+    }
+    let next = next_in_sequence(tables, target, slot);
+    let id = u16::try_from(next).ok()?;
+    Some((id, tables.endpoint(next)?))
+}
+
+/// The first endpoint of the slot's sequence, the base owner excluded, that takes new flows.
+#[inline(never)]
+fn next_in_sequence<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
+    let slots = target.slots();
+    let step = sequence_step(slot, slots);
+    let mut at = slot;
+    for _ in 0..SEQUENCE_LENGTH {
+        at = advance(at, step, slots);
+        let Some(id) = tables.slot(target, at) else { return NOBODY };
+        let Some(endpoint) = tables.endpoint(u32::from(id)) else { return NOBODY };
+        if endpoint.state & ENDPOINT_TAKES_NEW != 0 {
+            return u32::from(id);
+        }
+    }
+    NOBODY
+}
+
+/// The step of a slot's sequence: 1 … slots - 1. As the number of slots is prime, the sequence visits all.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the high half of the hash")]
+pub const fn sequence_step(slot: u32, slots: u32) -> u32 {
+    scale((mix(slot as u64 ^ 0x5851_f42d_4c95_7f2d) >> 32) as u32, slots.wrapping_sub(1)).wrapping_add(1)
+}
+
+/// `(at + step) mod slots`, for `at` and `step` below `slots`.
+#[inline(always)]
+pub const fn advance(at: u32, step: u32, slots: u32) -> u32 {
+    let next = at.wrapping_add(step);
+    if next >= slots { next.wrapping_sub(slots) } else { next }
+}
