@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The kernel's maps and programs, as the agent sees them.
+//!
+//! `memory` is the seam: maps as arrays of words, backed by the kernel or by plain vectors. Everything above
+//! it (`buckets`, `image`, `diff`) is the same for both; everything below (`mapped`, `programs`, `attach`)
+//! talks to the kernel and decides nothing.
+
+mod attach;
+mod buckets;
+mod counters;
+mod diff;
+mod image;
+mod mapped;
+mod memory;
+mod pins;
+mod programs;
+
+pub use attach::{AttachError, Attached, Attachments};
+pub use buckets::{Full, buckets_for};
+pub use counters::{Counters, CountersError};
+pub use diff::{ApplyError, Step, apply, diff, set_endpoint_state};
+pub use image::{Image, lines_for};
+pub use mapped::{KernelMemory, MapError};
+pub use memory::{FakeMemory, MapId, Memory};
+pub use pins::{PinError, Pins};
+pub use programs::{LoadError, Loaded, Sizes, load};

@@ -1,0 +1,258 @@
+//! Attaches programs to interfaces by pinned links, which outlive the agent.
+
+use std::{collections::BTreeMap, fs, io};
+
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+        links::{FdLink, LinkError, PinnedLink},
+        tc,
+        xdp::{XdpLink, XdpLinkId},
+    },
+};
+use lbx_common::{
+    abi::program_name,
+    api::{AttachMode, Interface, Role},
+};
+use nix::net::if_::if_nametoindex;
+
+use super::pins::{PinError, Pins};
+
+/// Name of the pinned link of the guard on `lbx0`.
+const GUARD_LINK: &str = "lbx0%guard";
+
+/// A program could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// There is no such interface.
+    #[error("interface {0} does not exist: see `ip link`")]
+    NoInterface(String),
+    /// Another program is there.
+    #[error(
+        "interface {0} is busy: another XDP program is attached; see `ip link show {0}`, remove it with `ip link set {0} xdp off`"
+    )]
+    Busy(String),
+    /// Native mode was asked for and is not to be had.
+    #[error("interface {interface} has no native XDP ({reason}): use `mode: auto` or `mode: generic`")]
+    NoNative {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The kernel attached without a link, which cannot be pinned.
+    #[error("the kernel cannot attach XDP to {0} by a BPF link: Linux 5.9 or newer is needed")]
+    NoLink(String),
+    /// Anything else.
+    #[error("cannot attach to {interface}: {source}")]
+    Program {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// A link could not be read or pinned.
+    #[error("cannot keep the link of {interface}: {reason}")]
+    Link {
+        /// The interface.
+        interface: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The folder of pins.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}
+
+/// How a program came to be attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// `native` or `generic`, as far as the agent knows.
+    pub mode: AttachMode,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// The programs and where they are attached.
+pub struct Attachments {
+    programs: Ebpf,
+    pins: Pins,
+    attached: BTreeMap<String, (&'static str, u32)>,
+}
+
+impl Attachments {
+    /// Nothing attached yet by this agent; pinned links of an earlier one are taken over when their
+    /// interface is asked for.
+    pub fn new(programs: Ebpf, pins: Pins) -> Self {
+        Self { programs, pins, attached: BTreeMap::new() }
+    }
+
+    /// Attaches to the node's interfaces. What is right already stays untouched.
+    pub fn interfaces(&mut self, wanted: &[Interface]) -> Result<BTreeMap<String, Attached>, AttachError> {
+        let mut done = BTreeMap::new();
+        for interface in wanted {
+            let program = match interface.role {
+                Role::Public => program_name::PUBLIC,
+                Role::Underlay => program_name::UNDERLAY,
+                Role::Both => program_name::BOTH,
+            };
+            done.insert(interface.name.clone(), self.xdp(&interface.name, program, interface.mode)?);
+        }
+        Ok(done)
+    }
+
+    /// Detaches from interfaces that are no longer wanted.
+    pub fn release_others(&mut self, wanted: &[Interface]) -> Result<(), AttachError> {
+        for name in self.pins.link_names()? {
+            let ours = ["lbx0", "lbx1", GUARD_LINK].contains(&name.as_str());
+            if !ours && !wanted.iter().any(|interface| interface.name == name) {
+                self.unpin(&name)?;
+                tracing::info!(interface = name, "detached");
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches to the probe path: both ends of the veth pair, and the guard on the egress of `lbx0`.
+    pub fn probe_path(&mut self) -> Result<(), AttachError> {
+        self.xdp("lbx0", program_name::PASS, AttachMode::Native)?;
+        self.xdp("lbx1", program_name::PROBE, AttachMode::Native)?;
+        self.guard()
+    }
+
+    /// Attaches an XDP program to an interface.
+    fn xdp(&mut self, name: &str, program: &'static str, mode: AttachMode) -> Result<Attached, AttachError> {
+        let index = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
+        let attached = |mode, warnings| Attached { mode, warnings };
+        if self.attached.get(name) == Some(&(program, index)) {
+            return Ok(attached(mode, Vec::new()));
+        }
+        let pin = self.pins.link(name);
+        if pin.exists() {
+            if self.replace(name, program)? {
+                self.attached.insert(name.to_owned(), (program, index));
+                return Ok(attached(mode, Vec::new()));
+            }
+            // The interface was made anew under the same name: the old link leads nowhere.
+            self.unpin(name)?;
+        }
+        let (id, done) = match mode {
+            AttachMode::Generic => (self.attach(name, program, XdpMode::Skb), attached(mode, Vec::new())),
+            AttachMode::Native => (self.attach(name, program, XdpMode::Driver), attached(mode, Vec::new())),
+            AttachMode::Auto => match self.attach(name, program, XdpMode::Driver) {
+                Err(AttachError::NoNative { reason, .. }) => {
+                    let warning =
+                        format!("no native XDP ({reason}): attached in generic mode, which is slow");
+                    tracing::warn!(interface = name, "{warning}");
+                    let done = attached(AttachMode::Generic, vec![warning]);
+                    (self.attach(name, program, XdpMode::Skb), done)
+                }
+                other => (other, attached(AttachMode::Native, Vec::new())),
+            },
+        };
+        let id = id?;
+        let link = self.program(name, program)?.take_link(id).map_err(|e| wrong(name, e))?;
+        let link = FdLink::try_from(link).map_err(|_| AttachError::NoLink(name.to_owned()))?;
+        link.pin(&pin).map_err(|e| broken(name, &e))?;
+        self.attached.insert(name.to_owned(), (program, index));
+        tracing::info!(interface = name, program, mode = ?done.mode, "attached");
+        Ok(done)
+    }
+
+    fn program(&mut self, interface: &str, name: &str) -> Result<&mut Xdp, AttachError> {
+        let program = self.programs.program_mut(name).ok_or_else(|| AttachError::Link {
+            interface: interface.to_owned(),
+            reason: format!("the object file has no program {name}"),
+        })?;
+        program.try_into().map_err(|e| wrong(interface, e))
+    }
+
+    fn attach(&mut self, name: &str, program: &str, mode: XdpMode) -> Result<XdpLinkId, AttachError> {
+        let native = matches!(mode, XdpMode::Driver);
+        self.program(name, program)?.attach(name, mode).map_err(|error| match os_error(&error) {
+            Some(libc::EBUSY | libc::EEXIST) => AttachError::Busy(name.to_owned()),
+            Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE | libc::ENOTSUP) if native => {
+                AttachError::NoNative { interface: name.to_owned(), reason: cause(&error) }
+            }
+            _ => wrong(name, error),
+        })
+    }
+
+    /// Puts this agent's program into a pinned link. Returns false where the link's interface is gone.
+    fn replace(&mut self, name: &str, program: &'static str) -> Result<bool, AttachError> {
+        let pinned = PinnedLink::from_pin(self.pins.link(name)).map_err(|e| broken(name, &e))?;
+        let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|e: LinkError| broken(name, &e))?;
+        let xdp = self.program(name, program)?;
+        match xdp.attach_to_link(link) {
+            Ok(id) => {
+                // The pin keeps the link; this descriptor of it may go.
+                drop(xdp.take_link(id).map_err(|e| wrong(name, e))?);
+                Ok(true)
+            }
+            Err(error) if os_error(&error) == Some(libc::ENOLINK) => Ok(false),
+            Err(error) => Err(wrong(name, error)),
+        }
+    }
+
+    fn guard(&mut self) -> Result<(), AttachError> {
+        let name = "lbx0";
+        let index = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
+        if self.attached.get(GUARD_LINK) == Some(&(program_name::GUARD, index)) {
+            return Ok(());
+        }
+        let pin = self.pins.link(GUARD_LINK);
+        if pin.exists() {
+            self.unpin(GUARD_LINK)?;
+        }
+        let program = self.programs.program_mut(program_name::GUARD).ok_or_else(|| AttachError::Link {
+            interface: name.to_owned(),
+            reason: format!("the object file has no program {}", program_name::GUARD),
+        })?;
+        let program: &mut SchedClassifier = program.try_into().map_err(|e| wrong(name, e))?;
+        let _ = tc::qdisc_add_clsact(name);
+        let id = program.attach(name, TcAttachType::Egress).map_err(|e| wrong(name, e))?;
+        let link = program.take_link(id).map_err(|e| wrong(name, e))?;
+        match FdLink::try_from(link) {
+            Ok(link) => drop(link.pin(&pin).map_err(|e| broken(name, &e))?),
+            Err(error) => return Err(broken(name, &error)),
+        }
+        self.attached.insert(GUARD_LINK.to_owned(), (program_name::GUARD, index));
+        Ok(())
+    }
+
+    fn unpin(&mut self, name: &str) -> Result<(), AttachError> {
+        self.attached.remove(name);
+        let path = self.pins.link(name);
+        fs::remove_file(&path).map_err(|source| PinError::Io { path, source }.into())
+    }
+}
+
+fn wrong(interface: &str, source: ProgramError) -> AttachError {
+    AttachError::Program { interface: interface.to_owned(), source: Box::new(source) }
+}
+
+fn broken(interface: &str, error: &dyn std::error::Error) -> AttachError {
+    AttachError::Link { interface: interface.to_owned(), reason: cause(error) }
+}
+
+/// The innermost cause of an error.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut current = error;
+    while let Some(source) = current.source() {
+        current = source;
+    }
+    current.to_string()
+}
+
+/// The error number at the bottom of an error.
+fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        current = error.source();
+    }
+    None
+}

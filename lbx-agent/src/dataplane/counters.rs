@@ -1,0 +1,88 @@
+//! The per-CPU counters of the kernel: read as sums, cleared when their owner is gone.
+
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
+use lbx_common::{
+    abi::{MAX_REASONS, TrafficCounter, drop_index},
+    api::Traffic,
+};
+
+/// A counter map could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot access the counters: {0}")]
+pub struct CountersError(#[from] MapError);
+
+/// What is counted, by id.
+pub trait Counters {
+    /// Sums of a listener.
+    fn listener(&self, id: u32) -> Result<Traffic, CountersError>;
+    /// Sums of an endpoint.
+    fn endpoint(&self, id: u32) -> Result<Traffic, CountersError>;
+    /// Sum of a vnet's drops for a reason's number.
+    fn drops(&self, vnet: u32, reason: u8) -> Result<u64, CountersError>;
+    /// Starts a listener's counters anew.
+    fn clear_listener(&mut self, id: u32) -> Result<(), CountersError>;
+    /// Starts an endpoint's counters anew.
+    fn clear_endpoint(&mut self, id: u32) -> Result<(), CountersError>;
+    /// Starts a vnet's drop counters anew.
+    fn clear_drops(&mut self, vnet: u32) -> Result<(), CountersError>;
+}
+
+/// The counters in the kernel.
+pub struct KernelCounters {
+    /// By listener id.
+    pub listeners: PerCpuArray<MapData, TrafficCounter>,
+    /// By endpoint id.
+    pub endpoints: PerCpuArray<MapData, TrafficCounter>,
+    /// By [`drop_index`].
+    pub drops: PerCpuArray<MapData, u64>,
+}
+
+fn sum(values: &PerCpuValues<TrafficCounter>) -> Traffic {
+    values.iter().fold(Traffic::default(), |sum, cpu| Traffic {
+        in_packets: sum.in_packets.wrapping_add(cpu.in_packets),
+        in_bytes: sum.in_bytes.wrapping_add(cpu.in_bytes),
+        out_packets: sum.out_packets.wrapping_add(cpu.out_packets),
+        out_bytes: sum.out_bytes.wrapping_add(cpu.out_bytes),
+        tcp_syns: sum.tcp_syns.wrapping_add(cpu.tcp_syns),
+    })
+}
+
+/// Zeroes an element if it is not zero already.
+fn clear<T: aya::Pod + Default + PartialEq>(
+    map: &mut PerCpuArray<MapData, T>,
+    index: u32,
+) -> Result<(), CountersError> {
+    let values = map.get(&index, 0)?;
+    if values.iter().any(|value| *value != T::default()) {
+        let zeroes = values.iter().map(|_| T::default()).collect::<Vec<_>>();
+        map.set(index, PerCpuValues::try_from(zeroes).map_err(MapError::IoError)?, 0)?;
+    }
+    Ok(())
+}
+
+impl Counters for KernelCounters {
+    fn listener(&self, id: u32) -> Result<Traffic, CountersError> {
+        Ok(sum(&self.listeners.get(&id, 0)?))
+    }
+
+    fn endpoint(&self, id: u32) -> Result<Traffic, CountersError> {
+        Ok(sum(&self.endpoints.get(&id, 0)?))
+    }
+
+    fn drops(&self, vnet: u32, reason: u8) -> Result<u64, CountersError> {
+        let values = self.drops.get(&drop_index(vnet, reason), 0)?;
+        Ok(values.iter().fold(0, |sum, cpu| sum.wrapping_add(*cpu)))
+    }
+
+    fn clear_listener(&mut self, id: u32) -> Result<(), CountersError> {
+        clear(&mut self.listeners, id)
+    }
+
+    fn clear_endpoint(&mut self, id: u32) -> Result<(), CountersError> {
+        clear(&mut self.endpoints, id)
+    }
+
+    fn clear_drops(&mut self, vnet: u32) -> Result<(), CountersError> {
+        (0..MAX_REASONS as u8).try_for_each(|reason| clear(&mut self.drops, drop_index(vnet, reason)))
+    }
+}

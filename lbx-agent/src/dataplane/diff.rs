@@ -1,0 +1,174 @@
+//! From what the maps hold to what they should hold: the steps, in an order in which every packet finds
+//! what it is pointed at.
+//!
+//! What is pointed at comes first (networks, tunnels, endpoints, tables), then what points (peers, replies,
+//! listeners); what no longer points goes next, and after a grace period what nothing points at any more.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lbx_common::abi::{
+    EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, ReplyKey, ReplyValue,
+    TunnelEntry, VnetEntry, Words,
+};
+
+use super::{
+    buckets::{self, Full},
+    counters::{Counters, CountersError},
+    image::{Image, write_table},
+    memory::{MapId, Memory},
+};
+
+/// One change to the maps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Sets the node's entry.
+    Node(NodeEntry),
+    /// Sets a virtual network.
+    Vnet(u32, VnetEntry),
+    /// Sets a tunnel.
+    Tunnel(u32, TunnelEntry),
+    /// Sets an endpoint.
+    Endpoint(u16, EndpointEntry),
+    /// Writes a table into free lines.
+    Table(u32, Arc<[u16]>),
+    /// Sets a tunnel peer or probe source.
+    Peer(PeerKey, PeerValue),
+    /// Sets a reply match.
+    Reply(ReplyKey, ReplyValue),
+    /// Sets a listener.
+    Listener(ListenerKey, ListenerValue),
+    /// Removes a listener; says the id whose counters are free again.
+    DropListener(ListenerKey, u32),
+    /// Removes a reply match.
+    DropReply(ReplyKey),
+    /// Removes a tunnel peer or probe source.
+    DropPeer(PeerKey),
+    /// Waits until no packet uses what was removed.
+    Grace,
+    /// Clears the counters of a listener id.
+    ClearListener(u32),
+    /// Clears an endpoint and its counters.
+    ClearEndpoint(u16),
+    /// Clears a tunnel.
+    ClearTunnel(u32),
+    /// Clears a virtual network and its counters.
+    ClearVnet(u32),
+}
+
+/// A step could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// No room.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// Counters could not be cleared.
+    #[error(transparent)]
+    Counters(#[from] CountersError),
+}
+
+/// The steps from one image to another. Equal images give none.
+pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if from.node != to.node {
+        steps.push(Step::Node(to.node));
+    }
+    set(&from.vnets, &to.vnets, &mut steps, |&id, &entry| Step::Vnet(id, entry));
+    set(&from.tunnels, &to.tunnels, &mut steps, |&id, &entry| Step::Tunnel(id, entry));
+    set(&from.endpoints, &to.endpoints, &mut steps, |&id, &entry| Step::Endpoint(id, entry));
+    set(&from.tables, &to.tables, &mut steps, |&line, slots| Step::Table(line, slots.clone()));
+    set(&from.peers, &to.peers, &mut steps, |&key, &value| Step::Peer(key, value));
+    set(&from.replies, &to.replies, &mut steps, |&key, &value| Step::Reply(key, value));
+    set(&from.listeners, &to.listeners, &mut steps, |&key, &value| Step::Listener(key, value));
+
+    let before = steps.len();
+    gone(&from.listeners, &to.listeners, &mut steps, |&key, value| Step::DropListener(key, value.id));
+    gone(&from.replies, &to.replies, &mut steps, |&key, _| Step::DropReply(key));
+    gone(&from.peers, &to.peers, &mut steps, |&key, _| Step::DropPeer(key));
+    let freed: Vec<u32> = steps.iter().skip(before).filter_map(freed_listener).collect();
+    // Lines of a table that is no longer pointed at are free after the same wait.
+    let unused_table = from.tables.keys().any(|line| !to.tables.contains_key(line));
+    let mut clears = Vec::new();
+    clears.extend(freed.into_iter().map(Step::ClearListener));
+    gone(&from.endpoints, &to.endpoints, &mut clears, |&id, _| Step::ClearEndpoint(id));
+    gone(&from.tunnels, &to.tunnels, &mut clears, |&id, _| Step::ClearTunnel(id));
+    gone(&from.vnets, &to.vnets, &mut clears, |&id, _| Step::ClearVnet(id));
+    if steps.len() > before || !clears.is_empty() || unused_table {
+        steps.push(Step::Grace);
+    }
+    steps.append(&mut clears);
+    steps
+}
+
+fn freed_listener(step: &Step) -> Option<u32> {
+    if let Step::DropListener(ListenerKey::Exact { .. }, id) = step { Some(*id) } else { None }
+}
+
+/// A step for each entry that is new or differs.
+fn set<K: Ord, V: PartialEq>(
+    from: &BTreeMap<K, V>,
+    to: &BTreeMap<K, V>,
+    steps: &mut Vec<Step>,
+    step: impl Fn(&K, &V) -> Step,
+) {
+    steps.extend(to.iter().filter(|(key, value)| from.get(key) != Some(value)).map(|(k, v)| step(k, v)));
+}
+
+/// A step for each entry that is no longer there.
+fn gone<K: Ord, V>(
+    from: &BTreeMap<K, V>,
+    to: &BTreeMap<K, V>,
+    steps: &mut Vec<Step>,
+    step: impl Fn(&K, &V) -> Step,
+) {
+    steps.extend(from.iter().filter(|(key, _)| !to.contains_key(key)).map(|(k, v)| step(k, v)));
+}
+
+/// Does the steps in their order.
+pub fn apply(
+    memory: &mut impl Memory,
+    counters: &mut impl Counters,
+    steps: &[Step],
+) -> Result<(), ApplyError> {
+    for step in steps {
+        match step {
+            Step::Node(entry) => {
+                let current: NodeEntry = memory.read(MapId::Node, 0);
+                memory.write(MapId::Node, 0, NodeEntry { moves: current.moves, ..*entry });
+            }
+            Step::Vnet(id, entry) => memory.write(MapId::Vnets, *id, *entry),
+            Step::Tunnel(id, entry) => memory.write(MapId::Tunnels, *id, *entry),
+            Step::Endpoint(id, entry) => memory.write(MapId::Endpoints, u32::from(*id), *entry),
+            Step::Table(line, slots) => write_table(memory, *line, slots),
+            Step::Peer(key, value) => buckets::put(memory, MapId::Peers, key.words(), value.to_words())?,
+            Step::Reply(key, value) => buckets::put(memory, MapId::Replies, key.words(), value.to_words())?,
+            Step::Listener(key, value) => {
+                buckets::put(memory, MapId::Listeners, key.words(), value.to_words())?;
+            }
+            Step::DropListener(key, _) => buckets::remove(memory, MapId::Listeners, key.words()),
+            Step::DropReply(key) => buckets::remove(memory, MapId::Replies, key.words()),
+            Step::DropPeer(key) => buckets::remove(memory, MapId::Peers, key.words()),
+            Step::Grace => memory.grace(),
+            Step::ClearListener(id) => counters.clear_listener(*id)?,
+            Step::ClearEndpoint(id) => {
+                memory.write(MapId::Endpoints, u32::from(*id), EndpointEntry::default());
+                counters.clear_endpoint(u32::from(*id))?;
+            }
+            Step::ClearTunnel(id) => memory.write(MapId::Tunnels, *id, TunnelEntry::default()),
+            Step::ClearVnet(id) => {
+                memory.write(MapId::Vnets, *id, VnetEntry::default());
+                counters.clear_drops(*id)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sets the state bits of an endpoint: one word, no table. Returns whether they changed.
+pub fn set_endpoint_state(memory: &mut impl Memory, id: u16, state: u32) -> bool {
+    let entry: EndpointEntry = memory.read(MapId::Endpoints, u32::from(id));
+    if entry.vnet == 0 || entry.state == state {
+        return false;
+    }
+    memory.write(MapId::Endpoints, u32::from(id), EndpointEntry { state, ..entry });
+    true
+}

@@ -1,0 +1,145 @@
+//! Maps as arrays of 64-bit words: all that planning and applying need of the kernel.
+
+use std::collections::BTreeMap;
+
+use lbx_common::abi::{Bucket, EndpointEntry, NodeEntry, SlotLine, TunnelEntry, VnetEntry, Words, map_name};
+
+/// A map that the agent writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MapId {
+    /// The node's entry.
+    Node,
+    /// Listeners.
+    Listeners,
+    /// Reply matches.
+    Replies,
+    /// Tunnel peers and probe sources.
+    Peers,
+    /// Lookup tables.
+    Slots,
+    /// Endpoints.
+    Endpoints,
+    /// Tunnels.
+    Tunnels,
+    /// Virtual networks.
+    Vnets,
+}
+
+impl MapId {
+    /// All maps that the agent writes.
+    pub const ALL: [Self; 8] = [
+        Self::Node,
+        Self::Listeners,
+        Self::Replies,
+        Self::Peers,
+        Self::Slots,
+        Self::Endpoints,
+        Self::Tunnels,
+        Self::Vnets,
+    ];
+
+    /// Name in the object file and as pinned.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Node => map_name::NODE,
+            Self::Listeners => map_name::LISTENERS_V4,
+            Self::Replies => map_name::REPLIES_V4,
+            Self::Peers => map_name::PEERS_V4,
+            Self::Slots => map_name::SLOTS,
+            Self::Endpoints => map_name::ENDPOINTS,
+            Self::Tunnels => map_name::TUNNELS,
+            Self::Vnets => map_name::VNETS,
+        }
+    }
+
+    /// Bytes of an element.
+    pub const fn value_size(self) -> usize {
+        match self {
+            Self::Node => size_of::<NodeEntry>(),
+            Self::Listeners | Self::Replies | Self::Peers => size_of::<Bucket>(),
+            Self::Slots => size_of::<SlotLine>(),
+            Self::Endpoints => size_of::<EndpointEntry>(),
+            Self::Tunnels => size_of::<TunnelEntry>(),
+            Self::Vnets => size_of::<VnetEntry>(),
+        }
+    }
+
+    /// Words of an element.
+    pub const fn words(self) -> usize {
+        self.value_size() / 8
+    }
+}
+
+/// Word-wise access to the maps. Words out of range read as 0 and take no writes.
+pub trait Memory {
+    /// Elements of a map.
+    fn elements(&self, map: MapId) -> u32;
+
+    /// A word of a map; `index` counts words from the map's start.
+    fn load(&self, map: MapId, index: usize) -> u64;
+
+    /// Sets a word by one aligned 64-bit store.
+    fn store(&mut self, map: MapId, index: usize, value: u64);
+
+    /// Returns when no packet is under way that has seen the maps as they were before.
+    fn grace(&mut self);
+
+    /// Stores since the start.
+    fn writes(&self) -> u64;
+
+    /// An element as a value.
+    fn read<T: Words<N>, const N: usize>(&self, map: MapId, element: u32) -> T {
+        let start = element as usize * N;
+        T::from_words(std::array::from_fn(|i| self.load(map, start + i)))
+    }
+
+    /// Writes those words of an element that differ, the last first, so that an entry whose first word says
+    /// that it is set is never seen half written.
+    fn write<T: Words<N>, const N: usize>(&mut self, map: MapId, element: u32, value: T) {
+        let start = element as usize * N;
+        for (i, word) in value.to_words().into_iter().enumerate().rev() {
+            if self.load(map, start + i) != word {
+                self.store(map, start + i, word);
+            }
+        }
+    }
+}
+
+/// Maps in plain memory, for tests and for planning without a kernel.
+#[derive(Debug, Clone)]
+pub struct FakeMemory {
+    maps: BTreeMap<MapId, Vec<u64>>,
+    writes: u64,
+}
+
+impl FakeMemory {
+    /// Maps with as many elements as `elements` says.
+    pub fn new(elements: impl Fn(MapId) -> u32) -> Self {
+        let maps = MapId::ALL.map(|map| (map, vec![0; elements(map) as usize * map.words()]));
+        Self { maps: maps.into(), writes: 0 }
+    }
+}
+
+impl Memory for FakeMemory {
+    fn elements(&self, map: MapId) -> u32 {
+        let words = self.maps.get(&map).map_or(0, Vec::len);
+        u32::try_from(words / map.words()).unwrap_or(u32::MAX)
+    }
+
+    fn load(&self, map: MapId, index: usize) -> u64 {
+        self.maps.get(&map).and_then(|words| words.get(index)).copied().unwrap_or(0)
+    }
+
+    fn store(&mut self, map: MapId, index: usize, value: u64) {
+        if let Some(word) = self.maps.get_mut(&map).and_then(|words| words.get_mut(index)) {
+            *word = value;
+            self.writes += 1;
+        }
+    }
+
+    fn grace(&mut self) {}
+
+    fn writes(&self) -> u64 {
+        self.writes
+    }
+}

@@ -1,0 +1,222 @@
+//! Loads the object file: maps made or taken over from their pins, programs verified by the kernel.
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::{MapData, MapInfo, PerCpuArray},
+    programs::{ProgramError, SchedClassifier, Xdp},
+};
+use lbx_common::{
+    abi::{ABI_VERSION, MAX_REASONS, NodeEntry, SLOTS_PER_LINE, TrafficCounter, map_name, program_name},
+    api::Limits,
+};
+
+use super::{
+    buckets::buckets_for,
+    counters::KernelCounters,
+    mapped::{KernelMemory, MapError},
+    memory::{MapId, Memory},
+    pins::Pins,
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbx-ebpf.o"));
+
+/// The XDP programs of the object.
+const XDP_PROGRAMS: [&str; 5] = [
+    program_name::PUBLIC,
+    program_name::UNDERLAY,
+    program_name::BOTH,
+    program_name::PROBE,
+    program_name::PASS,
+];
+
+/// The data plane could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Built without the object.
+    #[error("this lbx-agent was built without its eBPF programs: build it with `cargo xtask build`")]
+    NoObject,
+    /// No privilege.
+    #[error(
+        "the kernel does not let this process load BPF programs: run lbx-agent as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW"
+    )]
+    Permission,
+    /// The kernel or the object file.
+    #[error("cannot load the eBPF programs: {0}")]
+    Ebpf(Box<EbpfError>),
+    /// A program did not pass the verifier.
+    #[error("the kernel refuses program {name}: {source}")]
+    Program {
+        /// The program.
+        name: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// A pinned map is of another size.
+    #[error(
+        "{pin} has {found} elements of {found_size} bytes where `limits` ask for {wanted} of {wanted_size}: run `lbx-agent detach` (forwarding stops until the next start), or set `limits` back"
+    )]
+    OtherSize {
+        /// The pin.
+        pin: String,
+        /// Its elements.
+        found: u32,
+        /// Bytes of its elements.
+        found_size: u32,
+        /// Elements wanted.
+        wanted: u32,
+        /// Bytes of an element wanted.
+        wanted_size: u32,
+    },
+    /// Pinned maps of another layout.
+    #[error(
+        "the pinned maps have layout {found}, this lbx-agent needs layout {ABI_VERSION}: run `lbx-agent detach` (forwarding stops until the next start), then start it again"
+    )]
+    OtherAbi {
+        /// Version found.
+        found: u32,
+    },
+    /// A map cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}
+
+/// Elements of every map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes(Vec<(&'static str, u32, usize)>);
+
+impl Sizes {
+    /// The sizes that limits ask for.
+    pub fn new(limits: &Limits) -> Self {
+        let mut sizes = Vec::new();
+        let mut written = |map: MapId, elements| sizes.push((map.name(), elements, map.value_size()));
+        written(MapId::Node, 1);
+        // A listener may bring a VIP of its own; a tunnel is a peer, a known VNI, a known remote, and its
+        // network has a probe source.
+        written(MapId::Listeners, buckets_for(limits.listeners.saturating_mul(2)));
+        written(MapId::Replies, buckets_for(limits.endpoints.saturating_mul(2)));
+        written(
+            MapId::Peers,
+            buckets_for(limits.tunnels.saturating_mul(3).saturating_add(limits.virtual_networks)),
+        );
+        written(MapId::Slots, limits.table_slots.div_ceil(SLOTS_PER_LINE as u32));
+        // Id 0 stands for "unset".
+        written(MapId::Endpoints, limits.endpoints.saturating_add(1));
+        written(MapId::Tunnels, limits.tunnels.saturating_add(1));
+        written(MapId::Vnets, limits.virtual_networks.saturating_add(1));
+        let traffic = size_of::<TrafficCounter>();
+        sizes.push((map_name::LISTENER_TRAFFIC, limits.listeners.saturating_add(1), traffic));
+        sizes.push((map_name::ENDPOINT_TRAFFIC, limits.endpoints.saturating_add(1), traffic));
+        let drops = limits.virtual_networks.saturating_add(1).saturating_mul(MAX_REASONS);
+        sizes.push((map_name::DROPS, drops, size_of::<u64>()));
+        Self(sizes)
+    }
+
+    /// Elements of a map that the agent writes.
+    pub fn of(&self, map: MapId) -> u32 {
+        self.0.iter().find(|(name, ..)| *name == map.name()).map_or(0, |&(_, elements, _)| elements)
+    }
+}
+
+/// Programs and maps in the kernel.
+pub struct Loaded {
+    /// The programs, loaded and not attached.
+    pub programs: Ebpf,
+    /// The maps that the agent writes.
+    pub memory: KernelMemory,
+    /// The counters.
+    pub counters: KernelCounters,
+    /// Whether the maps were there already.
+    pub adopted: bool,
+}
+
+/// Loads the object. Maps that are pinned are taken over if they are just what is wanted.
+pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    let mut pinned = 0;
+    for (name, elements, size) in &sizes.0 {
+        pinned += usize::from(check_pin(pins, name, *elements, *size)?);
+    }
+    let mut loader = EbpfLoader::new();
+    for (name, elements, _) in &sizes.0 {
+        loader.map_max_entries(name, *elements).map_pin_path(name, pins.map(name));
+    }
+    let mut programs = loader.load(OBJECT).map_err(|error| explain(error))?;
+    let counters = KernelCounters {
+        listeners: per_cpu(&mut programs, map_name::LISTENER_TRAFFIC)?,
+        endpoints: per_cpu(&mut programs, map_name::ENDPOINT_TRAFFIC)?,
+        drops: per_cpu(&mut programs, map_name::DROPS)?,
+    };
+    let mut maps = Vec::new();
+    for map in MapId::ALL {
+        let data = match programs.take_map(map.name()) {
+            Some(aya::maps::Map::Array(data)) => data,
+            _ => return Err(LoadError::NoObject),
+        };
+        maps.push((map, data, sizes.of(map)));
+    }
+    let memory = KernelMemory::new(maps)?;
+    let node: NodeEntry = memory.read(MapId::Node, 0);
+    if node.abi != 0 && node.abi != ABI_VERSION {
+        return Err(LoadError::OtherAbi { found: node.abi });
+    }
+    for name in XDP_PROGRAMS {
+        verify::<Xdp>(&mut programs, name, Xdp::load)?;
+    }
+    verify::<SchedClassifier>(&mut programs, program_name::GUARD, SchedClassifier::load)?;
+    Ok(Loaded { programs, memory, counters, adopted: pinned == sizes.0.len() && node.abi == ABI_VERSION })
+}
+
+/// Whether a map is pinned; an error if it is not what is wanted. aya takes a pin by its name alone.
+fn check_pin(pins: &Pins, name: &str, elements: u32, size: usize) -> Result<bool, LoadError> {
+    let pin = pins.map(name);
+    if !pin.exists() {
+        return Ok(false);
+    }
+    let info = MapInfo::from_pin(&pin).map_err(|error| explain(error.into()))?;
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    if info.max_entries() != elements || info.value_size() != size {
+        return Err(LoadError::OtherSize {
+            pin: pin.display().to_string(),
+            found: info.max_entries(),
+            found_size: info.value_size(),
+            wanted: elements,
+            wanted_size: size,
+        });
+    }
+    Ok(true)
+}
+
+fn per_cpu<T: aya::Pod>(programs: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, T>, LoadError> {
+    let map = programs.take_map(name).ok_or(LoadError::NoObject)?;
+    PerCpuArray::try_from(map).map_err(|error| explain(error.into()))
+}
+
+fn verify<'a, P>(
+    programs: &'a mut Ebpf,
+    name: &'static str,
+    load: impl Fn(&mut P) -> Result<(), ProgramError>,
+) -> Result<(), LoadError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    P: 'a,
+{
+    let fail = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
+    let program = programs.program_mut(name).ok_or(LoadError::NoObject)?;
+    load(program.try_into().map_err(fail)?).map_err(fail)
+}
+
+/// Names the one cause that every first-time user meets.
+fn explain(error: EbpfError) -> LoadError {
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            return LoadError::Permission;
+        }
+        cause = current.source();
+    }
+    LoadError::Ebpf(Box::new(error))
+}
