@@ -1,0 +1,207 @@
+//! The planner: model × facts × what is observed → what the maps should hold.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use lbx_common::{
+    abi::{
+        ABI_VERSION, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry, NodeEntry, TunnelEntry, VnetEntry,
+    },
+    api::HealthState,
+    bytes::{Address, Be16, Be32},
+};
+
+use super::{
+    ids::{Exhausted, Ids},
+    maglev::identity,
+    peers, services,
+};
+use crate::{
+    config::model::{Endpoint, Model, Pool},
+    dataplane::{Image, MapId, Sizes},
+    net::next_hop::NextHop,
+};
+
+/// State bits of an endpoint that takes flows.
+pub const UP: u32 = ENDPOINT_TAKES_NEW | ENDPOINT_USABLE;
+
+/// What the planner is told of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Interface index and MAC of `lbx0`.
+    pub lbx0: (u32, [u8; 6]),
+    /// Interface index and MAC of `lbx1`.
+    pub lbx1: (u32, [u8; 6]),
+    /// Seed of the flow hash.
+    pub seed: [u64; 2],
+}
+
+/// What the planner is told beside the model.
+pub struct Environment<'a> {
+    /// The machine.
+    pub node: NodeFacts,
+    /// Sizes of the maps.
+    pub sizes: &'a Sizes,
+    /// What is known of the way to each gateway: next hop and MTU of the route. A gateway that is not
+    /// listed keeps what the kernel's maps say.
+    pub next_hops: &'a BTreeMap<Ipv4Addr, (Option<NextHop>, Option<u16>)>,
+    /// Verdicts by (pool, endpoint). An endpoint without one keeps what the kernel's maps say.
+    pub verdicts: &'a BTreeMap<(String, String), HealthState>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// More objects than the maps have room for, those that are just going away included.
+    #[error(
+        "no room for another {0}: raise `limits.{1}`, or remove some first and apply the rest afterwards"
+    )]
+    NoRoom(&'static str, &'static str),
+}
+
+impl PlanError {
+    pub(super) fn no_room(what: &'static str, limit: &'static str) -> impl Fn(Exhausted) -> Self {
+        move |Exhausted| Self::NoRoom(what, limit)
+    }
+}
+
+/// MTU of a route that nothing is known of yet.
+const DEFAULT_MTU: u16 = 1500;
+
+/// An IPv4 address as maps hold it.
+pub(super) fn be32(address: Ipv4Addr) -> Be32 {
+    Be32::from_octets(address.octets())
+}
+
+/// Plans what the maps should hold.
+pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> Result<Image, PlanError> {
+    let mut image = Image { node: node(model, environment), ..Image::default() };
+    let vnets = plan_vnets(model, environment, observed, &mut image)?;
+    let tunnels = peers::plan_tunnels(model, environment, observed, &vnets, &mut image)?;
+    plan_endpoints(model, environment, observed, &vnets, &tunnels, &mut image)?;
+    services::plan_services(model, environment, observed, &vnets, &mut image)?;
+    Ok(image)
+}
+
+fn node(model: &Model, environment: &Environment<'_>) -> NodeEntry {
+    let mask = |map| environment.sizes.of(map).saturating_sub(1);
+    let mac = |[a, b, c, d, e, f]: [u8; 6]| [a, b, c, d, e, f, 0, 0];
+    let NodeFacts { lbx0, lbx1, seed } = environment.node;
+    NodeEntry {
+        abi: ABI_VERSION,
+        moves: 0,
+        listener_mask: mask(MapId::Listeners),
+        reply_mask: mask(MapId::Replies),
+        peer_mask: mask(MapId::Peers),
+        lbx0: lbx0.0,
+        lbx1: lbx1.0,
+        lbx_macs: [mac(lbx0.1), mac(lbx1.1)],
+        spare: 0,
+        tunnel_source: model
+            .tunnel_source
+            .map_or_else(Address::default, |source| Address::from_v4(be32(source))),
+        seed,
+    }
+}
+
+/// Networks keep their id by VNI. Returns the ids in the order of the model.
+fn plan_vnets(
+    model: &Model,
+    environment: &Environment<'_>,
+    observed: &Image,
+    image: &mut Image,
+) -> Result<Vec<u32>, PlanError> {
+    let capacity = environment.sizes.of(MapId::Vnets).saturating_sub(1);
+    let mut ids = Ids::new(observed.vnets.iter().map(|(&id, entry)| (entry.vni, id)), capacity);
+    let mut planned = Vec::new();
+    for vnet in &model.vnets {
+        let id = ids.of(&vnet.vni).map_err(PlanError::no_room("virtual network", "virtual_networks"))?;
+        let probe_source = vnet.probe_source.map_or_else(Address::default, |ip| Address::from_v4(be32(ip)));
+        image.vnets.insert(id, VnetEntry { vni: vnet.vni, flags: 0, probe_source });
+        planned.push(id);
+    }
+    Ok(planned)
+}
+
+/// What makes an endpoint the same one: network, address, port, and the names of pool and endpoint.
+type EndpointIdentity = (u32, Address, Be16, u32);
+
+fn endpoint_identity(pool: &Pool, endpoint: &Endpoint, vnets: &[u32]) -> EndpointIdentity {
+    let names: Vec<u64> = pool.name.bytes().chain([0]).chain(endpoint.name.bytes()).map(u64::from).collect();
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash tells names apart well enough")]
+    let tag = identity(&names) as u32;
+    let vnet = vnets.get(endpoint.vnet).copied().unwrap_or_default();
+    (vnet, Address::from_v4(be32(endpoint.address)), Be16::new(endpoint.port.unwrap_or(0)), tag)
+}
+
+fn plan_endpoints(
+    model: &Model,
+    environment: &Environment<'_>,
+    observed: &Image,
+    vnets: &[u32],
+    tunnels: &[Option<u32>],
+    image: &mut Image,
+) -> Result<(), PlanError> {
+    let capacity = environment.sizes.of(MapId::Endpoints).saturating_sub(1);
+    let known = observed.endpoints.iter().map(|(&id, e)| ((e.vnet, e.address, e.port, e.tag), u32::from(id)));
+    let mut ids = Ids::new(known, capacity);
+    let no_room = PlanError::no_room("endpoint", "endpoints");
+    for pool in &model.pools {
+        for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.enabled) {
+            let (vnet, address, port, tag) = endpoint_identity(pool, endpoint, vnets);
+            let id = ids.of(&(vnet, address, port, tag)).map_err(&no_room)?;
+            let id = u16::try_from(id).map_err(|_| no_room(Exhausted))?;
+            let tunnel = tunnels.get(endpoint.vnet).copied().flatten().unwrap_or(0);
+            let state = state(pool, endpoint, environment, observed.endpoints.get(&id));
+            let tunnel = u16::try_from(tunnel).unwrap_or(0);
+            image.endpoints.insert(id, EndpointEntry { address, port, tunnel, state, vnet, tag });
+        }
+    }
+    Ok(())
+}
+
+/// The verdict where there is one, else what the kernel knows, else nothing is sent there yet.
+fn state(
+    pool: &Pool,
+    endpoint: &Endpoint,
+    environment: &Environment<'_>,
+    known: Option<&EndpointEntry>,
+) -> u32 {
+    if pool.monitor.is_none() {
+        return UP;
+    }
+    match environment.verdicts.get(&(pool.name.clone(), endpoint.name.clone())) {
+        Some(HealthState::Healthy) => UP,
+        Some(HealthState::Unhealthy) => 0,
+        Some(HealthState::Unknown | HealthState::Disabled) | None => known.map_or(0, |entry| entry.state),
+    }
+}
+
+/// Endpoint ids by (pool, endpoint) name, as an image has them.
+pub fn endpoint_ids(model: &Model, image: &Image) -> BTreeMap<(String, String), u16> {
+    let vnet_ids: BTreeMap<u32, u32> = image.vnets.iter().map(|(&id, entry)| (entry.vni, id)).collect();
+    let vnets: Vec<u32> =
+        model.vnets.iter().map(|vnet| vnet_ids.get(&vnet.vni).copied().unwrap_or(0)).collect();
+    let known: BTreeMap<EndpointIdentity, u16> =
+        image.endpoints.iter().map(|(&id, e)| ((e.vnet, e.address, e.port, e.tag), id)).collect();
+    let mut ids = BTreeMap::new();
+    for pool in &model.pools {
+        for endpoint in &pool.endpoints {
+            if let Some(&id) = known.get(&endpoint_identity(pool, endpoint, &vnets)) {
+                ids.insert((pool.name.clone(), endpoint.name.clone()), id);
+            }
+        }
+    }
+    ids
+}
+
+/// MTU of the underlay for a tunnel, and its next hop, as far as they are known; `None` = not heard of yet.
+pub(super) fn way(environment: &Environment<'_>, remote: Ipv4Addr) -> Option<(Option<NextHop>, u16)> {
+    let (next_hop, route_mtu) = environment.next_hops.get(&remote)?;
+    let mtu = next_hop.as_ref().map(|hop| hop.mtu).or(*route_mtu).unwrap_or(DEFAULT_MTU);
+    Some((next_hop.clone(), mtu))
+}
+
+/// MTU for a tunnel whose way is not known yet: what the maps say, else the usual one.
+pub(super) fn known_inner_mtu(known: Option<&TunnelEntry>, overhead: u16) -> u16 {
+    known.map_or(DEFAULT_MTU - overhead, |entry| entry.inner_mtu)
+}
