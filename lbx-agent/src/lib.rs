@@ -5,6 +5,8 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod health;
+pub mod lifecycle;
 pub mod net;
 pub mod plan;
+pub mod reconcile;
 pub mod store;

@@ -46,6 +46,8 @@ struct Region {
 
 // SAFETY: the region is owned by one value and its words are atomics.
 unsafe impl Send for Region {}
+// SAFETY: a shared region gives out atomics only.
+unsafe impl Sync for Region {}
 
 impl Region {
     fn map(data: &MapData, words: usize, protection: ProtFlags) -> io::Result<Self> {

@@ -16,7 +16,7 @@ mod programs;
 
 pub use attach::{AttachError, Attached, Attachments};
 pub use buckets::{Full, buckets_for};
-pub use counters::{Counters, CountersError};
+pub use counters::{Counters, CountersError, KernelCounters};
 pub use diff::{ApplyError, Step, apply, diff, set_endpoint_state};
 pub use image::{Image, lines_for};
 pub use mapped::{KernelMemory, MapError};

@@ -3,12 +3,13 @@
 use std::net::Ipv4Addr;
 
 use futures_util::{StreamExt, TryStreamExt};
+use lbx_common::api::AttachMode;
 use rtnetlink::{
     Handle,
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        link::LinkMessage,
+        link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
     },
 };
@@ -72,4 +73,18 @@ pub(crate) fn found<T>(
         Err(error) if errno(&error).is_some_and(|number| absent.contains(&number)) => Ok(None),
         other => other,
     }
+}
+
+/// How the XDP program of a device runs; `None` where there is none.
+pub(crate) async fn xdp_mode(handle: &Handle, name: &str) -> Result<Option<AttachMode>, NetError> {
+    let link = link_by_name(handle, name).await?;
+    let xdp = link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => Some(xdp),
+        _ => None,
+    });
+    Ok(xdp.into_iter().flatten().find_map(|xdp| match xdp {
+        LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Hardware) => Some(AttachMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(AttachMode::Generic),
+        _ => None,
+    }))
 }

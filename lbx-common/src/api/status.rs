@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AttachMode, Encap, Revision, Role};
 
 /// The agent and its data plane.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// Version of the agent.
     pub version: String,

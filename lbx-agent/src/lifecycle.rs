@@ -1,0 +1,175 @@
+//! Start and stop of the agent, in a written order.
+//!
+//! Start: store → configuration → seed → kernel (pins, maps, programs, probe path) → task → health checker
+//! and next-hop watcher → API. Stop: API first (no new changes), then the checkers, then the task. What is
+//! in the kernel stays and goes on forwarding, unless asked otherwise.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+use lbx_common::api::Config;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, YamlLoader},
+    config::{self, model::Model},
+    health::HealthChecker,
+    net::{netlink, next_hop, probe_path::LBX0},
+    reconcile::{Handle, Inputs, Kernel, Outputs, Reconciler, Start},
+    store::{ConfigFile, Embedded, Store, seed},
+};
+
+/// How long each part may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(6);
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Configuration file; without one the embedded store is used.
+    pub config: Option<PathBuf>,
+    /// Folder of the embedded store and the hash seed.
+    pub state_dir: PathBuf,
+    /// Folder of pins.
+    pub bpffs: PathBuf,
+    /// Socket of the API.
+    pub socket: PathBuf,
+    /// Remove everything from the kernel at the end.
+    pub detach_on_exit: bool,
+}
+
+/// Runs the agent until a signal ends it.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let socket = api::bind(&options.socket)?;
+    let (store, revision, model) = open_store(&options)?;
+    let seed = seed::load(model.config.node.hash_seed.as_deref(), &options.state_dir)?;
+    let netlink = netlink::connect()?;
+    let kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
+    let adopted = kernel.adopted;
+
+    let (targets, targets_seen) = watch::channel(Arc::default());
+    let (remotes, remotes_seen) = watch::channel(Vec::new());
+    let start = Start { store, revision, model, kernel, state_dir: options.state_dir.clone(), seed };
+    let reconciler = Reconciler::start(start, Outputs { targets, remotes }).await?;
+
+    let (handle, commands) = Handle::new();
+    let (observed, observations) = mpsc::channel(1024);
+    let (resolved, next_hops) = mpsc::channel(1024);
+    let (reload, reloads) = mpsc::channel(1);
+    let stop = Stop::default();
+    let inputs = Inputs { commands, observations, next_hops, reload: reloads };
+    let mut task = tokio::spawn(reconciler.run(stop.task.clone(), inputs));
+    let mut health =
+        HealthChecker::new(Some(LBX0.to_owned())).spawn(stop.checkers.clone(), targets_seen, observed);
+    let mut watcher = next_hop::spawn(stop.checkers.clone(), remotes_seen, resolved)?;
+    let yaml =
+        YamlLoader { load: config::load_yaml, locate: |text, mistakes| config::locate(text, mistakes) };
+    let mut server = tokio::spawn(api::serve(socket, handle, yaml, stop.api.clone()));
+    tracing::info!(adopted, revision, socket = %options.socket.display(), "ready");
+
+    let result = tokio::select! {
+        signal = until_signal(reload) => signal.map(|name| tracing::info!("{name}: stopping")),
+        ended = &mut task => Err(unexpected("the data plane task", ended)),
+        ended = &mut health => Err(unexpected("the health checker", ended)),
+        ended = &mut watcher => Err(unexpected("the next-hop watcher", ended)),
+        ended = &mut server => Err(unexpected("the API", ended)),
+    };
+    stop.api.cancel();
+    finish("the API", server).await;
+    stop.checkers.cancel();
+    finish("the health checker", health).await;
+    finish("the next-hop watcher", watcher).await;
+    stop.task.cancel();
+    finish("the data plane task", task).await;
+    if options.detach_on_exit {
+        Kernel::detach(&options.bpffs, &netlink).await?;
+        tracing::info!("detached");
+    }
+    result
+}
+
+/// Removes everything that lbx put into the kernel.
+pub async fn detach(bpffs: &Path, socket: &Path) -> anyhow::Result<()> {
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        bail!(
+            "an agent is running (it answers on {}): stop it first, it would attach again",
+            socket.display()
+        );
+    }
+    let netlink = netlink::connect()?;
+    let found = Kernel::detach(bpffs, &netlink).await?;
+    println!(
+        "{}",
+        if found { "detached: nothing of lbx is left in the kernel" } else { "nothing was attached" }
+    );
+    Ok(())
+}
+
+/// Checks a configuration file and changes nothing.
+pub fn check(file: &Path) -> anyhow::Result<()> {
+    ConfigFile::open(file)?.load()?;
+    println!("{}: no mistakes", file.display());
+    Ok(())
+}
+
+/// One token a stage of the stop.
+#[derive(Default)]
+struct Stop {
+    api: CancellationToken,
+    checkers: CancellationToken,
+    task: CancellationToken,
+}
+
+fn open_store(options: &Options) -> anyhow::Result<(Store, u64, Model)> {
+    let mut store = match &options.config {
+        Some(file) => Store::File(ConfigFile::open(file)?),
+        None => Store::Embedded(Embedded::open(&options.state_dir)?),
+    };
+    let (revision, config) = store.load()?.unwrap_or_else(|| (0, Config::default()));
+    let model = config::validate(config).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        anyhow!("{} holds a configuration with mistakes:\n{}", store.describe(), lines.join("\n"))
+    })?;
+    Ok((store, revision, model))
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP asks for a reload.
+async fn until_signal(reload: mpsc::Sender<()>) -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok("SIGTERM"),
+            _ = interrupt.recv() => return Ok("SIGINT"),
+            // A reload that is already asked for covers this one.
+            _ = hangup.recv() => drop(reload.try_send(())),
+        }
+    }
+}
+
+fn unexpected<T: std::fmt::Debug>(part: &str, ended: Result<T, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(result) => anyhow!("{part} ended by itself: {result:?}; what is in the kernel goes on forwarding"),
+        Err(error) => anyhow!("{part} failed: {error}; what is in the kernel goes on forwarding"),
+    }
+}
+
+async fn finish<T>(part: &str, task: JoinHandle<T>) {
+    if task.is_finished() {
+        return;
+    }
+    let abort = task.abort_handle();
+    if tokio::time::timeout(STOP_DEADLINE, task).await.is_err() {
+        tracing::warn!("{part} did not stop in time");
+        abort.abort();
+    }
+}

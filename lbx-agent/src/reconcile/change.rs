@@ -1,0 +1,134 @@
+//! Changes of the whole configuration: by the API, or by the file.
+//!
+//! The order makes each change all or nothing: everything that can refuse it comes first (revision,
+//! validator, limits, room, interfaces, routes), then it is stored durably, then the maps are written.
+
+use lbx_common::api::{Config, ConfigDocument, Revision};
+
+use super::{Reconciler, handle::Command};
+use crate::{
+    config::{self, model::Model},
+    control::RefusedError,
+    dataplane::Image,
+    store::{StoreError, seed},
+};
+
+impl Reconciler {
+    /// Answers a command. An answer that nobody waits for any more is dropped.
+    pub(super) async fn command(&mut self, command: Command) {
+        match command {
+            Command::Config(answer) => {
+                let config = self.model.config.clone();
+                drop(answer.send(ConfigDocument { revision: self.revision, config }));
+            }
+            Command::Replace(config, expected, answer) => {
+                drop(answer.send(self.replace(*config, expected).await));
+            }
+            Command::Validate(config, answer) => {
+                drop(answer.send(self.check(*config).map(|_| ())));
+            }
+            Command::Health(answer) => drop(answer.send(self.health_report())),
+            Command::Stats(answer) => drop(answer.send(self.stats_report())),
+            Command::Status(answer) => drop(answer.send(self.status_report().await)),
+        }
+    }
+
+    async fn replace(
+        &mut self,
+        config: Config,
+        expected: Option<Revision>,
+    ) -> Result<Revision, RefusedError> {
+        if let Some(file) = self.store.read_only() {
+            return Err(RefusedError::ReadOnly(file.display().to_string()));
+        }
+        if let Some(expected) = expected
+            && expected != self.revision
+        {
+            return Err(RefusedError::Conflict { expected, current: self.revision });
+        }
+        let (model, seed) = self.check(config)?;
+        let revision = self.revision + 1;
+        self.put_in_force(model, seed, revision, true).await?;
+        Ok(revision)
+    }
+
+    /// Reads the configuration file again. A file with mistakes changes nothing.
+    pub(super) async fn reload(&mut self) {
+        let loaded = match self.store.load() {
+            Ok(Some((revision, config))) => Ok((revision, config)),
+            Ok(None) => return,
+            Err(error) => Err(error.to_string()),
+        };
+        let result = match loaded {
+            Ok((revision, config)) => match self.check(config) {
+                Ok((model, seed)) => self.put_in_force(model, seed, revision, false).await,
+                Err(refused) => Err(refused),
+            }
+            .map(|()| revision)
+            .map_err(|refused| refused.to_string()),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(revision) => tracing::info!(revision, "configuration reloaded"),
+            Err(error) => {
+                tracing::error!("configuration not reloaded, the one before stays in force: {error}")
+            }
+        }
+    }
+
+    /// Everything about a configuration that can be refused without touching anything.
+    fn check(&self, config: Config) -> Result<(Model, [u64; 2]), RefusedError> {
+        let model = config::validate(config).map_err(RefusedError::Invalid)?;
+        if model.limits != self.model.limits {
+            return Err(RefusedError::Failed(
+                "limits cannot change while the maps exist: run `lbx-agent detach` (forwarding stops), then \
+                 start the agent with the new limits"
+                    .to_owned(),
+            ));
+        }
+        let seed = seed::load(model.config.node.hash_seed.as_deref(), &self.state_dir)
+            .map_err(|error| RefusedError::Failed(error.to_string()))?;
+        let observed = Image::observe(&self.kernel.memory);
+        self.plan(&model, seed, &observed).map_err(|error| RefusedError::Failed(error.to_string()))?;
+        Ok((model, seed))
+    }
+
+    async fn put_in_force(
+        &mut self,
+        model: Model,
+        seed: [u64; 2],
+        revision: Revision,
+        store: bool,
+    ) -> Result<(), RefusedError> {
+        let mut prepared = self.kernel.prepare(&model).await.map_err(|error| error.to_string());
+        if prepared.is_ok() && store {
+            prepared =
+                self.store.save(revision, &model.config).map_err(|error: StoreError| error.to_string());
+        }
+        if let Err(reason) = prepared {
+            self.take_back().await;
+            return Err(RefusedError::Failed(reason));
+        }
+        (self.model, self.seed, self.revision) = (model, seed, revision);
+        self.converge().map_err(|error| {
+            RefusedError::Failed(format!("stored, but the data plane is not up to date: {error}"))
+        })?;
+        if let Err(error) = self.kernel.attachments.release_others(&self.model.interfaces) {
+            tracing::error!(%error, "cannot detach from an interface that is no longer configured");
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Undoes a preparation for a model that did not come into force.
+    async fn take_back(&mut self) {
+        let released = self.kernel.attachments.release_others(&self.model.interfaces);
+        let result = match self.kernel.prepare(&self.model).await {
+            Ok(()) => released.map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, "cannot restore the state before a refused change");
+        }
+    }
+}

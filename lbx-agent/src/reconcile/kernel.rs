@@ -1,0 +1,120 @@
+//! Everything in the kernel that belongs to one agent: programs, maps, links, the probe path.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+
+use lbx_common::api::AttachMode;
+
+use crate::{
+    config::model::Model,
+    dataplane::{
+        ApplyError, AttachError, Attached, Attachments, KernelCounters, KernelMemory, LoadError, PinError,
+        Pins, Sizes, load,
+    },
+    net::{
+        NetError, netlink, next_hop,
+        probe_path::{self, ProbePath, ProbePathWanted},
+    },
+    plan::PlanError,
+};
+
+/// Something in the kernel is not as it has to be.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The folder of pins.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// Programs or maps.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Links.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Devices, routes, rules.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// No room for the plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A write to the maps.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// The kernel's side of an agent.
+pub struct Kernel {
+    /// Maps that the agent writes.
+    pub memory: KernelMemory,
+    /// Counters.
+    pub counters: KernelCounters,
+    /// Programs and their links.
+    pub attachments: Attachments,
+    /// How each interface came to be attached.
+    pub attached: BTreeMap<String, Attached>,
+    /// Whether the maps were there already.
+    pub adopted: bool,
+    netlink: rtnetlink::Handle,
+    probe_path: ProbePath,
+}
+
+impl Kernel {
+    /// Loads the programs, takes over or makes the maps, and makes the probe path as the model needs it.
+    pub async fn open(bpffs: &Path, model: &Model, netlink: rtnetlink::Handle) -> Result<Self, KernelError> {
+        let pins = Pins::open(bpffs)?;
+        let loaded = load(&pins, &Sizes::new(&model.limits))?;
+        let probe_path = probe_path::ensure(&netlink, &wanted(model)).await?;
+        let mut attachments = Attachments::new(loaded.programs, pins);
+        attachments.probe_path()?;
+        Ok(Self {
+            memory: loaded.memory,
+            counters: loaded.counters,
+            attachments,
+            attached: BTreeMap::new(),
+            adopted: loaded.adopted,
+            netlink,
+            probe_path,
+        })
+    }
+
+    /// Interface index and MAC of `lbx0`.
+    pub fn lbx0(&self) -> (u32, [u8; 6]) {
+        (self.probe_path.lbx0.ifindex, self.probe_path.lbx0.mac)
+    }
+
+    /// Interface index and MAC of `lbx1`.
+    pub fn lbx1(&self) -> (u32, [u8; 6]) {
+        (self.probe_path.lbx1.ifindex, self.probe_path.lbx1.mac)
+    }
+
+    /// Attaches to the model's interfaces and makes the host's routes and addresses ready for it. Nothing
+    /// that only an earlier model needs is taken away.
+    pub async fn prepare(&mut self, model: &Model) -> Result<(), KernelError> {
+        self.attached = self.attachments.interfaces(&model.interfaces)?;
+        self.probe_path = probe_path::ensure(&self.netlink, &wanted(model)).await?;
+        self.attachments.probe_path()?;
+        Ok(())
+    }
+
+    /// How the kernel runs the XDP program of an interface.
+    pub async fn mode(&self, interface: &str) -> Option<AttachMode> {
+        netlink::xdp_mode(&self.netlink, interface).await.unwrap_or_else(|error| {
+            tracing::warn!(interface, %error, "cannot see how XDP is attached");
+            None
+        })
+    }
+
+    /// Removes everything that lbx ever put into the kernel under this folder, and its devices and rules.
+    /// Returns whether there was anything pinned.
+    pub async fn detach(bpffs: &Path, netlink: &rtnetlink::Handle) -> Result<bool, KernelError> {
+        let found = Pins::remove_all(bpffs)?;
+        probe_path::remove(netlink).await?;
+        next_hop::release_all(netlink).await?;
+        Ok(found)
+    }
+}
+
+fn wanted(model: &Model) -> ProbePathWanted {
+    let mut vips: Vec<Ipv4Addr> = model.services.iter().map(|service| service.address).collect();
+    vips.sort_unstable();
+    vips.dedup();
+    ProbePathWanted { probe_sources: model.vnets.iter().filter_map(|vnet| vnet.probe_source).collect(), vips }
+}

@@ -1,0 +1,258 @@
+//! Answers about health, counters and the agent itself.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use lbx_common::{
+    abi::{ABI_VERSION, EndpointEntry, ListenerKey, MAX_REASONS, PeerKey, TUNNEL_RESOLVED, TunnelEntry},
+    api::{
+        AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, InterfaceStatus,
+        MapFill, NextHopStatus, PoolHealth, PoolState, ServiceStats, StatsReport, StatusReport, Traffic,
+        TunnelStatus,
+    },
+    bytes::{Be16, Be32},
+    reason::DropReason,
+};
+
+use super::Reconciler;
+use crate::{
+    config::model::{Endpoint, Pool, Service},
+    dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, lines_for},
+    health::Observation,
+    plan::UP,
+};
+
+/// What probes found out about an endpoint.
+pub struct Seen {
+    state: HealthState,
+    reason: String,
+    since: Instant,
+    round_trip_us: Option<u64>,
+}
+
+impl Seen {
+    /// From the first probe.
+    pub fn new(observation: &Observation) -> Self {
+        Self { state: observation.state, reason: String::new(), since: observation.at, round_trip_us: None }
+    }
+
+    /// Adds a probe.
+    pub fn update(&mut self, observation: &Observation) {
+        if observation.changed {
+            self.since = observation.at;
+        }
+        self.state = observation.state;
+        self.reason.clone_from(&observation.reason);
+        if let Some(round_trip) = observation.round_trip {
+            self.round_trip_us = u64::try_from(round_trip.as_micros()).ok();
+        }
+    }
+}
+
+impl Reconciler {
+    pub(super) fn health_report(&self) -> HealthReport {
+        HealthReport { pools: self.model.pools.iter().map(|pool| self.pool_health(pool)).collect() }
+    }
+
+    fn pool_health(&self, pool: &Pool) -> PoolHealth {
+        let endpoints: Vec<EndpointHealth> =
+            pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect();
+        PoolHealth {
+            pool: pool.name.clone(),
+            monitor: pool.monitor.as_ref().map(|monitor| monitor.name.clone()),
+            state: pool_state(&endpoints),
+            endpoints,
+        }
+    }
+
+    fn endpoint_health(&self, pool: &Pool, endpoint: &Endpoint) -> EndpointHealth {
+        let name = (pool.name.clone(), endpoint.name.clone());
+        let seen = self.seen.get(&name);
+        let state = if !endpoint.enabled {
+            HealthState::Disabled
+        } else if pool.monitor.is_none() {
+            HealthState::Healthy
+        } else {
+            // Before its first probe an endpoint is as the agent found it in the kernel.
+            seen.map_or_else(|| self.state_in_kernel(&name), |seen| seen.state)
+        };
+        EndpointHealth {
+            endpoint: endpoint.name.clone(),
+            virtual_network: self.vnet_name(endpoint.vnet),
+            address: match endpoint.port {
+                Some(port) => format!("{}:{port}", endpoint.address),
+                None => endpoint.address.to_string(),
+            },
+            state,
+            reason: seen.map(|seen| seen.reason.clone()).unwrap_or_default(),
+            since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
+            round_trip_us: seen.and_then(|seen| seen.round_trip_us),
+        }
+    }
+
+    fn state_in_kernel(&self, name: &(String, String)) -> HealthState {
+        let up = self.ids.get(name).is_some_and(|&id| {
+            let entry: EndpointEntry = self.kernel.memory.read(MapId::Endpoints, u32::from(id));
+            entry.state == UP
+        });
+        if up { HealthState::Healthy } else { HealthState::Unknown }
+    }
+
+    fn vnet_name(&self, index: usize) -> String {
+        self.model.vnets.get(index).map(|vnet| vnet.name.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn stats_report(&self) -> StatsReport {
+        self.read_counters().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the counters");
+            StatsReport::default()
+        })
+    }
+
+    fn read_counters(&self) -> Result<StatsReport, CountersError> {
+        let image = Image::observe(&self.kernel.memory);
+        let mut report = StatsReport::default();
+        for service in &self.model.services {
+            let traffic = self.service_traffic(service, &image)?;
+            report.services.push(ServiceStats { service: service.name.clone(), traffic });
+        }
+        for pool in &self.model.pools {
+            for endpoint in &pool.endpoints {
+                let id = self.ids.get(&(pool.name.clone(), endpoint.name.clone()));
+                let traffic = id.map(|&id| self.kernel.counters.endpoint(u32::from(id))).transpose()?;
+                report.endpoints.push(EndpointStats {
+                    pool: pool.name.clone(),
+                    endpoint: endpoint.name.clone(),
+                    virtual_network: self.vnet_name(endpoint.vnet),
+                    traffic: traffic.unwrap_or_default(),
+                });
+            }
+        }
+        let names: BTreeMap<u32, &str> =
+            self.model.vnets.iter().map(|vnet| (vnet.vni, vnet.name.as_str())).collect();
+        let vnets = image.vnets.iter().map(|(&id, entry)| (id, names.get(&entry.vni).copied()));
+        for (id, name) in [(0, None)].into_iter().chain(vnets) {
+            for number in 0..MAX_REASONS as u8 {
+                let packets = self.kernel.counters.drops(id, number)?;
+                if packets > 0 {
+                    let virtual_network = name.map(str::to_owned);
+                    report.drops.push(DropCount { virtual_network, reason: reason_name(number), packets });
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn service_traffic(&self, service: &Service, image: &Image) -> Result<Traffic, CountersError> {
+        let mut sum = Traffic::default();
+        for listen in &service.listen {
+            let key = ListenerKey::Exact {
+                vip: Be32::from_octets(service.address.octets()),
+                protocol: listen.protocol.number(),
+                port: Be16::new(listen.port),
+            };
+            let Some(listener) = image.listeners.get(&key) else { continue };
+            let traffic = self.kernel.counters.listener(listener.id)?;
+            sum.in_packets += traffic.in_packets;
+            sum.in_bytes += traffic.in_bytes;
+            sum.out_packets += traffic.out_packets;
+            sum.out_bytes += traffic.out_bytes;
+            sum.tcp_syns += traffic.tcp_syns;
+        }
+        Ok(sum)
+    }
+
+    pub(super) async fn status_report(&self) -> StatusReport {
+        let image = Image::observe(&self.kernel.memory);
+        let mut interfaces = Vec::new();
+        for interface in &self.model.interfaces {
+            let attached = self.kernel.attached.get(&interface.name);
+            interfaces.push(InterfaceStatus {
+                name: interface.name.clone(),
+                role: interface.role,
+                mode: self.kernel.mode(&interface.name).await.unwrap_or(AttachMode::Auto),
+                warnings: attached.map(|attached| attached.warnings.clone()).unwrap_or_default(),
+            });
+        }
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi_version: ABI_VERSION,
+            pid: std::process::id(),
+            uptime_secs: self.started.elapsed().as_secs(),
+            store: self.store.describe(),
+            revision: self.revision,
+            adopted: self.kernel.adopted,
+            map_writes: self.kernel.memory.writes(),
+            interfaces,
+            tunnels: self.tunnels(&image),
+            maps: fill(&image, &Sizes::new(&self.model.limits)),
+        }
+    }
+
+    fn tunnels(&self, image: &Image) -> Vec<TunnelStatus> {
+        let mut tunnels = Vec::new();
+        for vnet in &self.model.vnets {
+            let Some(tunnel) = &vnet.tunnel else { continue };
+            let id = image.vnets.iter().find(|(_, entry)| entry.vni == vnet.vni).map(|(&id, _)| id);
+            let entry = image.tunnels.values().find(|entry| Some(entry.vnet) == id);
+            tunnels.push(TunnelStatus {
+                virtual_network: vnet.name.clone(),
+                tunnel: tunnel.name.clone(),
+                encap: tunnel.encap,
+                remote: tunnel.remote.to_string(),
+                inner_mtu: entry.map(|entry| entry.inner_mtu).unwrap_or_default(),
+                next_hop: entry.and_then(next_hop),
+            });
+        }
+        tunnels
+    }
+}
+
+fn next_hop(entry: &TunnelEntry) -> Option<NextHopStatus> {
+    let [first, ..] = entry.head;
+    let [a, b, c, d, e, f, ..] = first.to_ne_bytes();
+    (entry.flags & TUNNEL_RESOLVED != 0).then(|| NextHopStatus {
+        ifindex: entry.ifindex,
+        mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+    })
+}
+
+fn pool_state(endpoints: &[EndpointHealth]) -> PoolState {
+    let count = |state| endpoints.iter().filter(|endpoint| endpoint.state == state).count();
+    let enabled = endpoints.len() - count(HealthState::Disabled);
+    let (healthy, unknown) = (count(HealthState::Healthy), count(HealthState::Unknown));
+    if enabled > 0 && healthy == enabled {
+        PoolState::Healthy
+    } else if healthy > 0 {
+        PoolState::Degraded
+    } else if enabled > 0 && unknown == enabled {
+        PoolState::Unknown
+    } else {
+        PoolState::Critical
+    }
+}
+
+fn reason_name(number: u8) -> String {
+    let known = DropReason::ALL.iter().find(|reason| **reason as u8 == number);
+    known.map_or_else(|| number.to_string(), |reason| reason.as_str().to_owned())
+}
+
+fn fill(image: &Image, sizes: &Sizes) -> Vec<MapFill> {
+    // Bucket maps hold two entries a bucket; by plan half of them stay free.
+    let entry = |map: MapId, used: usize, capacity: u32| MapFill {
+        map: map.name().to_lowercase(),
+        used: used as u64,
+        capacity: u64::from(capacity),
+    };
+    let lines: u32 =
+        image.tables.values().map(|slots| lines_for(u32::try_from(slots.len()).unwrap_or(0))).sum();
+    let tunnels = image.peers.keys().filter(|key| matches!(key, PeerKey::Peer { .. })).count();
+    vec![
+        entry(MapId::Listeners, image.listeners.len(), sizes.of(MapId::Listeners)),
+        entry(MapId::Replies, image.replies.len(), sizes.of(MapId::Replies)),
+        entry(MapId::Peers, image.peers.len(), sizes.of(MapId::Peers)),
+        entry(MapId::Slots, lines as usize, sizes.of(MapId::Slots)),
+        entry(MapId::Endpoints, image.endpoints.len(), sizes.of(MapId::Endpoints).saturating_sub(1)),
+        entry(MapId::Tunnels, tunnels, sizes.of(MapId::Tunnels).saturating_sub(1)),
+        entry(MapId::Vnets, image.vnets.len(), sizes.of(MapId::Vnets).saturating_sub(1)),
+    ]
+}
