@@ -17,14 +17,42 @@ use super::{MAX_MISTAKES, explain, names::join};
 
 /// After this many mistakes in one object the rest of it is not read: it is hostile, or no lbx object.
 const MAX_REPAIRS: usize = 32;
+/// Longest text, that of a path in the file system.
+const MAX_TEXT_BYTES: usize = 4096;
 
 /// Decodes a configuration, as the body of `PUT /v1/config`.
 pub fn decode(value: Value) -> Result<Config, Vec<Mistake>> {
+    if let Some(path) = find_overlong(&value) {
+        let message = format!("this text is too long: {MAX_TEXT_BYTES} bytes are the most of any");
+        return Err(vec![Mistake::new(write("", &path), message)]);
+    }
     let mut decoder = Decoder::default();
     let config = decoder.config(value);
     match config {
         Some(config) if decoder.mistakes.is_empty() => Ok(config),
         _ => Err(decoder.mistakes),
+    }
+}
+
+/// Where a text is that no field can mean. Messages repeat texts, so they must not be of any length.
+fn find_overlong(value: &Value) -> Option<Vec<Segment>> {
+    let inside = |segment: Segment, value: &Value| {
+        let mut path = find_overlong(value)?;
+        path.insert(0, segment);
+        Some(path)
+    };
+    match value {
+        Value::String(text) => (text.len() > MAX_TEXT_BYTES).then(Vec::new),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| inside(Segment::Seq { index }, item))
+        }
+        Value::Object(fields) => fields.iter().find_map(|(key, value)| {
+            if key.len() > MAX_TEXT_BYTES {
+                return Some(Vec::new());
+            }
+            inside(Segment::Map { key: key.clone() }, value)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 

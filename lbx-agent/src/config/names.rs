@@ -1,11 +1,14 @@
 //! Names and paths: the form of names, look-up of references, and how a place is written.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 /// Longest name.
 const MAX_CHARS: usize = 63;
 /// How many names a message lists at most.
 const MAX_LISTED: usize = 10;
+/// How many names a wrong one is compared with, and how often, at most.
+const MAX_COMPARED: usize = 1000;
+const MAX_HINTS: usize = 100;
 
 /// `path.field`, or `field` at the top.
 pub(super) fn join(path: &str, field: &str) -> String {
@@ -35,6 +38,8 @@ pub(super) fn check(name: &str) -> Result<(), String> {
 pub(super) struct Index<'a> {
     places: HashMap<&'a str, usize>,
     names: Vec<&'a str>,
+    /// Hints still to be given: the search for one is slow.
+    hints: Cell<usize>,
 }
 
 impl<'a> Index<'a> {
@@ -45,7 +50,7 @@ impl<'a> Index<'a> {
         for (place, name) in names.iter().enumerate() {
             places.entry(*name).or_insert(place);
         }
-        Self { places, names }
+        Self { places, names, hints: Cell::new(MAX_HINTS) }
     }
 
     /// Place of the object called `name`; else a message that lists what there is.
@@ -57,7 +62,9 @@ impl<'a> Index<'a> {
         if self.names.is_empty() {
             return format!("there is no {kind} `{name}`: none is configured");
         }
-        let hint = closest(name, &self.names).map(|near| format!(" Did you mean `{near}`?"));
+        let near = (self.hints.get() > 0).then(|| closest(name, &self.names)).flatten();
+        self.hints.set(self.hints.get().saturating_sub(1));
+        let hint = near.map(|near| format!(" Did you mean `{near}`?"));
         format!("there is no {kind} `{name}`, only {}.{}", list(&self.names), hint.unwrap_or_default())
     }
 }
@@ -69,7 +76,8 @@ pub(super) fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str>
         return None;
     }
     let distance = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
-    let nearest = candidates.iter().map(|candidate| (distance(candidate), *candidate)).min()?;
+    let near = candidates.iter().take(MAX_COMPARED).map(|candidate| (distance(candidate), *candidate));
+    let nearest = near.min()?;
     (nearest.0 <= 2 && nearest.0 < word.len()).then_some(nearest.1)
 }
 

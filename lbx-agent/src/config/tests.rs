@@ -222,7 +222,8 @@ fn hostile_documents_are_refused_quickly() {
         format!("{text}a{i}: &a{i} [{}]\n", [item.as_str(); 9].join(", "))
     });
     let unknown: Vec<String> = (0..20_000).map(|i| format!("field{i}: 1\n")).collect();
-    let deep: Vec<String> = deep.concat();
+    let references: Vec<String> = (0..5_000).map(|i| format!("\n- {{name: p{i}, monitor: m{i}}}")).collect();
+    let deep: Vec<String> = (0..5_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
     for (name, text) in [
         ("aliases", bomb),
         ("deep flow", "[".repeat(100_000)),
@@ -233,6 +234,9 @@ fn hostile_documents_are_refused_quickly() {
         ("a long name around much", format!("{}:\n{}", "x".repeat(1000), "- {a: 1, a: 1}\n".repeat(20_000))),
         ("many unknown fields", unknown.concat()),
         ("long unknown field", format!("{}: 1\n", "x".repeat(1000))),
+        ("long text", format!("version: 1\nservices: [{{name: {}}}]\n", "x".repeat(5000))),
+        ("long field", format!("version: 1\n? {}\n: 1\n", "x".repeat(5000))),
+        ("many wrong references", format!("version: 1\npools: {}", references.concat())),
     ] {
         let begin = std::time::Instant::now();
         let found = mistakes(&text);
@@ -245,4 +249,28 @@ fn hostile_documents_are_refused_quickly() {
     let many = format!("pools: [{}]", "a, ".repeat(1001));
     assert!(super::tree::parse_bounded(&many, 1000).is_err());
     assert!(super::tree::parse_bounded(&many, 1010).is_ok());
+}
+
+/// The whole file with `count` bytes from `begin` on (both in thousandths of its length) replaced.
+fn mangled(begin: usize, count: usize, by: &str) -> String {
+    let at = |thousandths: usize| WHOLE.floor_char_boundary(WHOLE.len() * thousandths.min(1000) / 1000);
+    format!("{}{by}{}", &WHOLE[..at(begin)], &WHOLE[at(begin + count)..])
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_the_text_is_mistakes_have_a_place(
+        begin in 0..1000usize, count in 0..100usize, by in "[-a-z0-9:,./*&#{}\\[\\]\"'|> \n]{0,12}",
+    ) {
+        let text = mangled(begin, count, &by);
+        if let Err(mistakes) = load_model(&text) {
+            proptest::prop_assert!(!mistakes.is_empty());
+            for mistake in mistakes {
+                proptest::prop_assert!(mistake.line.is_some() && !mistake.message.is_empty(), "{mistake:?}\n{text}");
+                proptest::prop_assert!(mistake.line.unwrap() as usize <= text.lines().count() + 1, "{mistake:?}");
+            }
+        }
+    }
 }

@@ -104,6 +104,14 @@ pub enum Store {
 }
 
 impl Store {
+    /// The store of `--config FILE` where that is given, else the database in `state_dir`.
+    pub fn open(config: Option<&Path>, state_dir: &Path) -> Result<Self, StoreError> {
+        match config {
+            Some(path) => ConfigFile::open(path).map(Self::File),
+            None => Embedded::open(state_dir).map(Self::Embedded),
+        }
+    }
+
     /// The configuration and its revision; `None` where nothing was ever stored. Of a file, it is valid.
     pub fn load(&mut self) -> Result<Option<(Revision, Config)>, StoreError> {
         match self {

@@ -37,8 +37,11 @@ fn an_empty_database_holds_nothing() {
 fn folder_and_database_are_made_for_their_owner_only() {
     let dir = TempDir::new().unwrap();
     let state = dir.path().join("var/lbx");
-    let store = Embedded::open(&state).unwrap();
-    assert_eq!((mode(&state), mode(store.path())), (0o700, 0o600));
+    let store = Store::open(None, &state).unwrap();
+    let path = state.join("lbx.redb");
+    assert_eq!((mode(&state), mode(&path)), (0o700, 0o600));
+    assert_eq!(store.describe(), format!("embedded {}", path.display()));
+    assert_eq!(store.read_only(), None);
     let names: Vec<_> = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["lbx.redb"], "nothing else is left there");
 }
@@ -109,7 +112,8 @@ fn open_file(content: &str) -> (TempDir, Store) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("lbx.yaml");
     fs::write(&path, content).unwrap();
-    (dir, Store::File(ConfigFile::open(&path).unwrap()))
+    let store = Store::open(Some(&path), Path::new("/nowhere")).unwrap();
+    (dir, store)
 }
 
 #[track_caller]
