@@ -209,7 +209,14 @@ impl Decoder {
                 inner.push(Segment::Map { key: name.to_owned() });
                 self.note(write(path, &inner), format!("`{name}` is missing"));
             } else {
-                let message = explain::explain(&raw, get(&value, &inner));
+                let message = match (inner.first(), get(&value, &inner)) {
+                    (Some(Segment::Map { key }), Some(Value::Number(port))) if key == "listen" => {
+                        format!(
+                            "found the number {port}, expected a listener, as `tcp/{port}` or `udp/{port}`"
+                        )
+                    }
+                    (_, found) => explain::explain(&raw, found),
+                };
                 self.note(write(path, &inner), message);
             }
             if !repair(&mut value, &inner, &sample) {

@@ -194,11 +194,27 @@ fn text_that_is_no_yaml_is_one_mistake_with_its_place() {
         ("version: 1\npools: ]\n", "line 2, column 8: "),
         ("version: \"1\nnode: {}\n", "line "),
         ("version: 1\nnode: *nobody\n", "line 2, column 7: "),
-        ("version: 1\n---\nversion: 1\n", "line 2, column 1: "),
     ] {
         let found = mistakes(text);
         assert!(found.len() == 1 && found[0].starts_with(place), "{text:?}: {found:?}");
         assert!(found[0].contains("this is not YAML that can be read: "), "{text:?}: {found:?}");
+    }
+}
+
+#[test]
+fn common_slips_get_messages_of_their_own() {
+    for (text, expected) in [
+        ("version: 1\n---\nversion: 1\n", "line 2, column 1: `---` begins a second document: keep one"),
+        (
+            "version: 1\nservices: [{name: s, address: 192.0.2.1, listen: [80], pools: [a]}]",
+            "line 2, column 51: services[0].listen[0]: found the number 80, expected a listener, as `tcp/80` or `udp/80`",
+        ),
+        (
+            "version: 1\nnode: {hash_seed: 00112233445566778899001122334455}",
+            "line 2, column 8: node.hash_seed: found the number 1.122334455667789e+29, expected text: put it in quotes",
+        ),
+    ] {
+        assert_mistakes(text, &[expected]);
     }
 }
 

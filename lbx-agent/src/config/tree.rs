@@ -7,11 +7,12 @@ use std::{collections::HashMap, fmt};
 use lbx_common::api::Mistake;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+    de::{self, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
 use serde_yaml::{
-    Location, SnippetMode, Spanned,
+    Error, Location, SnippetMode, Spanned,
+    budget::BudgetBreach,
     options::{DuplicateKeyPolicy, NonFiniteFloatPolicy},
 };
 
@@ -105,12 +106,22 @@ pub(super) fn parse_bounded(text: &str, max_nodes: usize) -> Result<Node, Mistak
     };
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(Place::from).filter(|place| place.line != 0);
-        let rendered = error.render_with_options(serde_yaml::render_options! { snippets: SnippetMode::Off });
+        let message = if let Error::Budget { breach, .. } = error.without_snippet() {
+            if let BudgetBreach::Documents { .. } = breach {
+                "`---` begins a second document: keep one".to_owned()
+            } else {
+                "the document is larger or deeper than any configuration can be".to_owned()
+            }
+        } else {
+            let plain = serde_yaml::render_options! { snippets: SnippetMode::Off };
+            let rendered = error.render_with_options(plain);
+            format!("this is not YAML that can be read: {}", without_place(&rendered))
+        };
         Mistake {
             path: String::new(),
             line: place.map(|place| place.line),
             column: place.map(|place| place.column),
-            message: format!("this is not YAML that can be read: {}", without_place(&rendered)),
+            message,
         }
     })
 }
@@ -238,11 +249,11 @@ impl<'de> Visitor<'de> for ContentVisitor {
         f.write_str("a value, a list or a mapping")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Content, E> {
+    fn visit_unit<E: de::Error>(self) -> Result<Content, E> {
         Ok(Content::Scalar(Value::Null))
     }
 
-    fn visit_none<E: Error>(self) -> Result<Content, E> {
+    fn visit_none<E: de::Error>(self) -> Result<Content, E> {
         self.visit_unit()
     }
 
@@ -250,37 +261,37 @@ impl<'de> Visitor<'de> for ContentVisitor {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Content, E> {
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Content, E> {
         Ok(Content::Scalar(Value::Bool(value)))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Content, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Content, E> {
         Ok(Content::Scalar(value.into()))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Content, E> {
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Content, E> {
         Ok(Content::Scalar(value.into()))
     }
 
     // Numbers that JSON cannot hold stay text: no field takes them, and the message then shows them.
-    fn visit_i128<E: Error>(self, value: i128) -> Result<Content, E> {
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Content, E> {
         self.visit_string(value.to_string())
     }
 
-    fn visit_u128<E: Error>(self, value: u128) -> Result<Content, E> {
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Content, E> {
         self.visit_string(value.to_string())
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Content, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Content, E> {
         let number = Number::from_f64(value).map(Value::Number);
         Ok(Content::Scalar(number.unwrap_or_else(|| Value::String(value.to_string()))))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Content, E> {
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Content, E> {
         self.visit_string(value.to_owned())
     }
 
-    fn visit_string<E: Error>(self, value: String) -> Result<Content, E> {
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Content, E> {
         Ok(Content::Scalar(Value::String(value)))
     }
 
