@@ -25,7 +25,7 @@ use crate::{
     health::HealthChecker,
     net::{netlink, next_hop, probe_path::LBX0},
     reconcile::{Handle, Inputs, Kernel, Outputs, Reconciler, Start},
-    store::{ConfigFile, Embedded, Store, seed},
+    store::{ConfigFile, Store, seed},
 };
 
 /// How long each part may take to stop.
@@ -129,10 +129,7 @@ struct Stop {
 }
 
 fn open_store(options: &Options) -> anyhow::Result<(Store, u64, Model)> {
-    let mut store = match &options.config {
-        Some(file) => Store::File(ConfigFile::open(file)?),
-        None => Store::Embedded(Embedded::open(&options.state_dir)?),
-    };
+    let mut store = Store::open(options.config.as_deref(), &options.state_dir)?;
     let (revision, config) = store.load()?.unwrap_or_else(|| (0, Config::default()));
     let model = config::validate(config).map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
