@@ -1,0 +1,187 @@
+//! What the user may type. Parsing only: nothing here talks to the agent.
+
+mod fields;
+mod names;
+mod unset;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use lbx_common::api::Revision;
+
+pub use self::{
+    fields::{Create, Set},
+    names::{Kind, ObjectName},
+};
+use crate::{error::EXIT_CODES, output::Format};
+
+/// Where the agent listens unless told otherwise.
+const DEFAULT_SOCKET: &str = "/run/lbx/agent.sock";
+
+const EXAMPLES: &str = "\
+Examples:
+  lbx-ctl status
+  lbx-ctl create vnet east --vni 42 --probe-source 10.255.42.1
+  lbx-ctl create tunnel east/a --encap gre --remote 198.51.100.7
+  lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms
+  lbx-ctl create pool web --monitor tcp1
+  lbx-ctl create endpoint web/a --vnet east --address 10.0.0.10 --port 80
+  lbx-ctl create service web --address 203.0.113.80 --listen tcp/80 --pool web
+  lbx-ctl health --watch
+  lbx-ctl set endpoint web/a --weight 0.3
+  lbx-ctl export > lbx.yaml && lbx-ctl apply -f lbx.yaml --dry-run";
+
+/// Configure and watch the lbx load balancer on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "lbx-ctl", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub struct Args {
+    /// Unix socket of the agent
+    #[arg(long, global = true, env = "LBX_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
+
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub output: Format,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List objects, or show one
+    #[command(after_help = "\
+Examples:
+  lbx-ctl get pools
+  lbx-ctl get endpoints web        all endpoints of the pool `web`
+  lbx-ctl get endpoint web/a -o yaml")]
+    Get {
+        /// Kind of object; the plural is fine too
+        kind: Kind,
+        /// Name of one; tunnels are VNET/NAME, endpoints POOL/NAME
+        name: Option<String>,
+    },
+    /// Show everything about one object: configuration, health, counters, who uses it
+    #[command(after_help = "\
+Examples:
+  lbx-ctl describe monitor tcp1    with the worst-case detection time
+  lbx-ctl describe endpoint web/a")]
+    Describe {
+        /// Kind of object
+        kind: Kind,
+        /// Its name; tunnels are VNET/NAME, endpoints POOL/NAME
+        name: String,
+    },
+    /// Create an object
+    #[command(after_help = "\
+Example:
+  lbx-ctl create endpoint web/a --vnet east --address 10.0.0.10 --port 80 --weight 0.5")]
+    Create {
+        #[command(subcommand)]
+        object: Create,
+        #[command(flatten)]
+        write: WriteFlags,
+    },
+    /// Change fields of an object; what is not named stays as it is
+    #[command(after_help = "\
+Example:
+  lbx-ctl set endpoint web/a --weight 0.3 --enabled false")]
+    Set {
+        #[command(subcommand)]
+        object: Set,
+        #[command(flatten)]
+        write: WriteFlags,
+    },
+    /// Delete an object; refused while another one refers to it
+    #[command(after_help = "\
+Example:
+  lbx-ctl delete endpoint web/a")]
+    Delete {
+        /// Kind of object
+        kind: Kind,
+        /// Its name; tunnels are VNET/NAME, endpoints POOL/NAME
+        name: String,
+        #[command(flatten)]
+        write: WriteFlags,
+    },
+    /// Replace the whole configuration by a YAML file: all of it, or nothing if there is a mistake
+    #[command(after_help = "\
+Examples:
+  lbx-ctl apply -f lbx.yaml --dry-run    say what would change
+  lbx-ctl apply -f lbx.yaml
+  generate-config | lbx-ctl apply -f -")]
+    Apply {
+        /// The file; `-` = standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        write: WriteFlags,
+    },
+    /// Print the whole configuration as YAML that `apply -f` takes back
+    #[command(after_help = "\
+Example:
+  lbx-ctl export > lbx.yaml")]
+    Export,
+    /// Show the health of pools and endpoints
+    #[command(after_help = "\
+Examples:
+  lbx-ctl health
+  lbx-ctl health web --watch")]
+    Health {
+        /// Only this pool
+        pool: Option<String>,
+        /// Go on, and print again when something changes; Ctrl-C ends it
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Show packet and byte counters
+    #[command(after_help = "\
+Examples:
+  lbx-ctl stats
+  lbx-ctl stats drops    dropped packets by reason")]
+    Stats {
+        /// Only these
+        #[arg(value_enum)]
+        which: Option<StatsSection>,
+    },
+    /// Show the agent, its interfaces, tunnels and maps
+    #[command(after_help = "\
+Example:
+  lbx-ctl status")]
+    Status,
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Example:
+  lbx-ctl completion bash > /etc/bash_completion.d/lbx-ctl")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flags of every command that changes something.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct WriteFlags {
+    /// Let the agent check it and say what would change, but change nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+
+    /// Refuse unless the configuration is still at this revision (`lbx-ctl status` shows it)
+    #[arg(long, global = true, value_name = "N")]
+    pub revision: Option<Revision>,
+}
+
+/// A part of `lbx-ctl stats`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatsSection {
+    /// Traffic by service
+    Services,
+    /// Traffic by endpoint
+    Endpoints,
+    /// Dropped packets by reason
+    Drops,
+}
+
+#[cfg(test)]
+mod tests;

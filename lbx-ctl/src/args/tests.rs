@@ -1,0 +1,162 @@
+//! What is understood, what is refused, and which body it becomes.
+
+use clap::{CommandFactory, error::ErrorKind};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::error::CliError;
+
+fn parse(line: &str) -> Result<Args, clap::Error> {
+    Args::try_parse_from(line.split_whitespace())
+}
+
+fn request(line: &str) -> (String, Value) {
+    let command = parse(line).unwrap().command;
+    let request = match &command {
+        Command::Create { object, .. } => Some(object.request()),
+        Command::Set { object, .. } => Some(object.request()),
+        Command::Get { .. }
+        | Command::Describe { .. }
+        | Command::Delete { .. }
+        | Command::Apply { .. }
+        | Command::Export
+        | Command::Health { .. }
+        | Command::Stats { .. }
+        | Command::Status
+        | Command::Completion { .. } => None,
+    };
+    let (object, body) = request.expect("create or set").unwrap();
+    (object.full(), body)
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn create_flags_become_the_bodies_of_the_api() {
+    for (line, name, body) in [
+        (
+            "lbx-ctl create vnet east --vni 42 --probe-source 10.255.42.1",
+            "east",
+            json!({"name": "east", "vni": 42, "probe_source": {"ipv4": "10.255.42.1"}}),
+        ),
+        (
+            "lbx-ctl create tunnel east/a --encap vxlan --remote 198.51.100.7 --port 4790 --mtu 1400",
+            "east/a",
+            json!({"name": "a", "encap": "vxlan", "remote": "198.51.100.7", "port": 4790, "mtu": 1400}),
+        ),
+        (
+            "lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms",
+            "tcp1",
+            json!({"name": "tcp1", "type": "tcp", "interval": "1s", "timeout": "500ms"}),
+        ),
+        ("lbx-ctl create pool web", "web", json!({"name": "web"})),
+        (
+            "lbx-ctl create endpoint web/a --vnet east --address 10.0.0.10 --port 80 --weight 0.5",
+            "web/a",
+            json!({"name": "a", "virtual_network": "east", "address": "10.0.0.10", "port": 80, "weight": 0.5}),
+        ),
+        (
+            "lbx-ctl create service web --address 203.0.113.80 --listen tcp/80 --listen udp/53 --pool web",
+            "web",
+            json!({"name": "web", "address": "203.0.113.80", "listen": ["tcp/80", "udp/53"], "pools": ["web"]}),
+        ),
+    ] {
+        assert_eq!(request(line), (name.to_owned(), body), "{line}");
+    }
+}
+
+#[test]
+fn set_sends_only_what_was_named() {
+    assert_eq!(
+        request("lbx-ctl set endpoint web/a --weight 0.3 --enabled false --unset port").1,
+        json!({"weight": 0.3, "enabled": false, "port": null})
+    );
+    assert_eq!(
+        request("lbx-ctl set tunnel east/a --unset inner-mac,mtu").1,
+        json!({"inner_mac": null, "mtu": null})
+    );
+    assert_eq!(request("lbx-ctl set vnet east --unset probe-source").1, json!({"probe_source": null}));
+}
+
+#[test]
+fn set_without_fields_or_with_a_contradiction_is_wrong_usage() {
+    let refused = |line: &str| {
+        let Command::Set { object, .. } = parse(line).unwrap().command else { panic!("not set") };
+        object.request().unwrap_err()
+    };
+    assert!(refused("lbx-ctl set pool web").to_string().contains("nothing to set"));
+    let error = refused("lbx-ctl set pool web --monitor x --unset monitor");
+    assert!(matches!(error, CliError::Usage(_)) && error.to_string().contains("contradict"), "{error}");
+}
+
+#[test]
+fn what_create_needs_is_required_and_set_needs_none_of_it() {
+    for (line, flag) in [
+        ("lbx-ctl create vnet east", "--vni"),
+        ("lbx-ctl create tunnel east/a --encap gre", "--remote"),
+        ("lbx-ctl create endpoint web/a --address 10.0.0.1", "--vnet"),
+        ("lbx-ctl create service web --address 10.0.0.1 --listen tcp/80", "--pool"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{line}");
+        assert!(error.to_string().contains(flag), "{error}");
+    }
+    parse("lbx-ctl set service web --forwarding nat").unwrap();
+}
+
+#[test]
+fn wrong_values_are_refused_with_what_would_be_right() {
+    for (line, word) in [
+        ("lbx-ctl create monitor m --interval 5", "500ms, 5s or 2m"),
+        ("lbx-ctl create vnet east --vni 0", "1..="),
+        ("lbx-ctl create endpoint web/a --vnet east --address 10.0.0", "IPv4"),
+        ("lbx-ctl set endpoint web/a --weight 1.5", "0 to 1"),
+        ("lbx-ctl create service s --address 10.0.0.1 --pool p --listen http", "tcp/PORT"),
+        ("lbx-ctl create tunnel e/a --encap ipip --remote 10.0.0.1", "gre, vxlan"),
+        ("lbx-ctl get flows", "endpoint"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn kinds_are_understood_in_singular_and_plural() {
+    for (word, kind) in [
+        ("vnet", Kind::Vnet),
+        ("vnets", Kind::Vnet),
+        ("virtual_networks", Kind::Vnet),
+        ("tunnels", Kind::Tunnel),
+        ("monitors", Kind::Monitor),
+        ("pools", Kind::Pool),
+        ("endpoint", Kind::Endpoint),
+        ("services", Kind::Service),
+    ] {
+        let Command::Get { kind: parsed, .. } = parse(&format!("lbx-ctl get {word}")).unwrap().command else {
+            panic!("not get")
+        };
+        assert_eq!(parsed, kind);
+    }
+}
+
+#[test]
+fn names_of_contained_objects_need_their_parent_and_others_have_none() {
+    use lbx_common::api::Collection::{Endpoints, Pools, Tunnels};
+    let parsed = ObjectName::parse(Endpoints, "web/a").unwrap();
+    assert_eq!(parsed.path(), ["pools", "web", "endpoints", "a"]);
+    for (collection, text, word) in [
+        (Endpoints, "a", "POOL/NAME"),
+        (Tunnels, "east", "VNET/NAME"),
+        (Tunnels, "east/", "VNET/NAME"),
+        (Tunnels, "east/a/b", "VNET/NAME"),
+        (Pools, "web/a", "without `/`"),
+        (Pools, "..", "without `/`"),
+    ] {
+        let error = ObjectName::parse(collection, text).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains(text), "{error}");
+    }
+}

@@ -1,0 +1,144 @@
+//! Requests to the agent over its Unix socket. Knows HTTP and problem documents; what is asked for is the
+//! business of `commands`.
+
+use std::{
+    error::Error,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lbx_common::api::{Problem, WriteReport};
+use reqwest::{Method, Response, Url, header};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{args::WriteFlags, error::CliError};
+
+/// Longest wait for an answer: a new configuration is built, stored and applied before it comes.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A connection to the agent.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+}
+
+/// What a write sends.
+#[derive(Debug)]
+pub enum Body {
+    /// Nothing.
+    None,
+    /// A JSON object.
+    Json(Value),
+    /// YAML text, as it stands in the user's file.
+    Yaml(String),
+}
+
+impl Client {
+    /// A client for the agent at `socket`; connects with the first request.
+    pub fn new(socket: &Path) -> Result<Self, CliError> {
+        let http = reqwest::Client::builder()
+            .unix_socket(socket.to_owned())
+            .timeout(TIMEOUT)
+            .build()
+            .map_err(|error| CliError::Local(format!("cannot make an HTTP client: {error}")))?;
+        Ok(Self { http, socket: socket.to_owned() })
+    }
+
+    /// `GET /v1/PATH`
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, CliError> {
+        let request = self.http.get(self.url(path)?);
+        self.decode(self.answer(request).await?).await
+    }
+
+    /// A write to `/v1/PATH`.
+    pub async fn write(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Body,
+        flags: WriteFlags,
+    ) -> Result<WriteReport, CliError> {
+        let mut url = self.url(path)?;
+        if flags.dry_run {
+            url.set_query(Some("dry_run=true"));
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(revision) = flags.revision {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        }
+        let request = match body {
+            Body::None => request,
+            Body::Json(value) => request.json(&value),
+            Body::Yaml(text) => request.header(header::CONTENT_TYPE, "application/yaml").body(text),
+        };
+        self.decode(self.answer(request).await?).await
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, CliError> {
+        // The host is never looked up: the socket takes its place.
+        let mut url = Url::parse("http://lbx/v1").map_err(|error| self.unreachable(error.to_string()))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        Ok(url)
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Response, CliError> {
+        let answer = request.send().await.map_err(|error| self.failed(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let problem = answer.json::<Problem>().await.map_err(|_| {
+            self.unreachable(format!(
+                "it answers {status}, not as an lbx agent does: is something else there?"
+            ))
+        })?;
+        Err(CliError::Refused { problem: Box::new(problem), file: None })
+    }
+
+    async fn decode<T: DeserializeOwned>(&self, answer: Response) -> Result<T, CliError> {
+        let bytes = answer.bytes().await.map_err(|error| self.failed(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| self.not_understood(&error))
+    }
+
+    /// The error for an answer that is not what this version expects.
+    pub fn not_understood(&self, error: &serde_json::Error) -> CliError {
+        self.unreachable(format!(
+            "its answer is not understood ({error}): lbx-ctl {} and the agent must be of the same version",
+            env!("CARGO_PKG_VERSION")
+        ))
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> CliError {
+        match io_error_kind(error) {
+            Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                CliError::NotRunning(self.socket.clone())
+            }
+            Some(ErrorKind::PermissionDenied) => CliError::NoPermission(self.socket.clone()),
+            _ if error.is_timeout() => self.unreachable(format!(
+                "no answer within {} s: the agent's log may say why",
+                TIMEOUT.as_secs()
+            )),
+            _ => self.unreachable(innermost(error)),
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> CliError {
+        CliError::Unreachable { socket: self.socket.clone(), reason }
+    }
+}
+
+/// The system's error below the layers of the HTTP client.
+fn io_error_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    std::iter::successors(Some(error), |&error| error.source())
+        .find_map(|error| error.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind)
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |&error| error.source()).last().unwrap_or(error).to_string()
+}

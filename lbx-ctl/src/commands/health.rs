@@ -1,0 +1,153 @@
+//! `health`: verdicts on pools and endpoints, once or as they change.
+
+use std::{io::IsTerminal, time::Duration};
+
+use lbx_common::api::{EndpointHealth, HealthReport, HealthState, PoolHealth, Problem};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Context;
+use crate::{
+    error::CliError,
+    output::{self, Format, NOTHING, Table, cell, maybe, round_trip, span},
+};
+
+/// How often `--watch` asks.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Clears the terminal and goes to its top left corner (ECMA-48 ED and CUP).
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Prints the health of all pools or one.
+pub async fn run(context: &Context, pool: Option<&str>, watch: bool) -> Result<(), CliError> {
+    if !watch {
+        let report = fetch(context, pool).await?;
+        return context.show(&report, |report| render(report, context.width));
+    }
+    let in_place = context.format == Format::Table && std::io::stdout().is_terminal();
+    let mut ticks = interval(WATCH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shown = None;
+    loop {
+        ticks.tick().await;
+        let report = fetch(context, pool).await?;
+        let verdicts = verdicts(&report);
+        if shown.as_ref() != Some(&verdicts) {
+            if in_place {
+                output::print(CLEAR)?;
+            } else if shown.is_some() && context.format == Format::Table {
+                output::print("\n")?;
+            }
+            context.show(&report, |report| render(report, context.width))?;
+            shown = Some(verdicts);
+        }
+    }
+}
+
+async fn fetch(context: &Context, pool: Option<&str>) -> Result<HealthReport, CliError> {
+    let mut report: HealthReport = context.client.get(&["health"]).await?;
+    if let Some(name) = pool {
+        let names: Vec<_> = report.pools.iter().map(|pool| pool.pool.clone()).collect();
+        report.pools.retain(|pool| pool.pool == name);
+        if report.pools.is_empty() {
+            return Err(CliError::Refused { problem: Box::new(no_such_pool(name, &names)), file: None });
+        }
+    }
+    Ok(report)
+}
+
+fn no_such_pool(name: &str, known: &[String]) -> Problem {
+    let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+    Problem {
+        kind: "not_found".to_owned(),
+        title: "There is no such thing".to_owned(),
+        status: 404,
+        detail: format!("there is no pool `{name}`; pools: {known}"),
+        mistakes: Vec::new(),
+    }
+}
+
+/// The report without what changes all the time: how long ago, and how fast.
+fn verdicts(report: &HealthReport) -> HealthReport {
+    let mut report = report.clone();
+    for endpoint in report.pools.iter_mut().flat_map(|pool| &mut pool.endpoints) {
+        endpoint.since_secs = None;
+        endpoint.round_trip_us = None;
+    }
+    report
+}
+
+fn render(report: &HealthReport, width: Option<u16>) -> String {
+    if report.pools.is_empty() {
+        return "no pools configured\n".to_owned();
+    }
+    let mut pools = Table::new(["POOL", "STATE", "HEALTHY", "MONITOR"]);
+    for pool in &report.pools {
+        pools.row([
+            cell(&pool.pool),
+            cell(pool.state.as_str()),
+            healthy_of_enabled(pool),
+            pool.monitor.clone().unwrap_or_else(|| "none".to_owned()),
+        ]);
+    }
+    let endpoints = report.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |e| (pool, e)));
+    let endpoints = endpoint_table(endpoints.map(|(pool, endpoint)| (pool.pool.as_str(), endpoint)));
+    let mut text = pools.render(width);
+    if !endpoints.is_empty() {
+        text.push('\n');
+        text.push_str(&endpoints.render(width));
+    }
+    text
+}
+
+/// `2/3`: healthy endpoints of the enabled ones.
+pub fn healthy_of_enabled(pool: &PoolHealth) -> String {
+    let count = |wanted: &[HealthState]| pool.endpoints.iter().filter(|e| wanted.contains(&e.state)).count();
+    let disabled = count(&[HealthState::Disabled]);
+    format!("{}/{}", count(&[HealthState::Healthy]), pool.endpoints.len().saturating_sub(disabled))
+}
+
+/// Verdicts on endpoints, each with its pool's name.
+pub fn endpoint_table<'a>(endpoints: impl Iterator<Item = (&'a str, &'a EndpointHealth)>) -> Table {
+    let mut table = Table::new(["ENDPOINT", "VNET", "ADDRESS", "STATE", "SINCE", "RTT", "REASON"]);
+    for (pool, endpoint) in endpoints {
+        table.row([
+            format!("{pool}/{}", endpoint.endpoint),
+            cell(&endpoint.virtual_network),
+            cell(&endpoint.address),
+            cell(endpoint.state.as_str()),
+            endpoint.since_secs.map_or_else(|| NOTHING.to_owned(), span),
+            maybe(endpoint.round_trip_us.map(round_trip)),
+            cell(&endpoint.reason),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn pools_come_first_then_endpoints_with_reasons() {
+        assert_eq!(
+            render(&samples::health(), None),
+            "POOL  STATE     HEALTHY  MONITOR\n\
+             web   critical  0/1      tcp1\n\
+             \n\
+             ENDPOINT  VNET  ADDRESS       STATE      SINCE  RTT    REASON\n\
+             web/a     east  10.0.0.10:80  unhealthy  1h 1m  1.2ms  connection refused\n\
+             web/b     east  10.0.0.11     disabled   -      -      -\n"
+        );
+        assert_eq!(render(&HealthReport::default(), None), "no pools configured\n");
+    }
+
+    #[test]
+    fn only_a_new_verdict_counts_as_a_change() {
+        let mut later = samples::health();
+        later.pools[0].endpoints[0].since_secs = Some(3662);
+        assert_eq!(verdicts(&later), verdicts(&samples::health()));
+        later.pools[0].endpoints[0].state = HealthState::Healthy;
+        assert_ne!(verdicts(&later), verdicts(&samples::health()));
+    }
+}

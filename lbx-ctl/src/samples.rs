@@ -1,0 +1,64 @@
+//! What an agent might answer, for the tests of this crate.
+
+use lbx_common::api::{Config, HealthReport, StatsReport, StatusReport};
+use serde_json::json;
+
+pub fn config() -> Config {
+    serde_json::from_value(json!({
+        "version": 1,
+        "virtual_networks": [
+            {"name": "east", "vni": 42, "probe_source": {"ipv4": "10.255.42.1"},
+             "tunnels": [{"name": "a", "encap": "gre", "remote": "198.51.100.7"}]},
+            {"name": "west", "vni": 43},
+        ],
+        "monitors": [{"name": "tcp1", "interval": "1s", "timeout": "500ms", "retries": 1, "consecutive_down": 2}],
+        "pools": [{"name": "web", "monitor": "tcp1", "endpoints": [
+            {"name": "a", "virtual_network": "east", "address": "10.0.0.10", "port": 80, "weight": 0.5},
+            {"name": "b", "virtual_network": "east", "address": "10.0.0.11", "enabled": false},
+        ]}],
+        "services": [
+            {"name": "web", "address": "203.0.113.80", "listen": ["tcp/80", "udp/53"], "pools": ["web"]},
+        ],
+    }))
+    .unwrap()
+}
+
+pub fn health() -> HealthReport {
+    serde_json::from_value(
+        json!({"pools": [{"pool": "web", "monitor": "tcp1", "state": "critical", "endpoints": [
+            {"endpoint": "a", "virtual_network": "east", "address": "10.0.0.10:80", "state": "unhealthy",
+             "reason": "connection refused", "since_secs": 3661, "round_trip_us": 1250},
+            {"endpoint": "b", "virtual_network": "east", "address": "10.0.0.11", "state": "disabled"},
+        ]}]}),
+    )
+    .unwrap()
+}
+
+pub fn stats() -> StatsReport {
+    let traffic =
+        json!({"in_packets": 10, "in_bytes": 1000, "out_packets": 9, "out_bytes": 90_000, "tcp_syns": 2});
+    let with = |extra: serde_json::Value| {
+        let mut entry = traffic.clone();
+        entry.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        entry
+    };
+    serde_json::from_value(json!({
+        "services": [with(json!({"service": "web"}))],
+        "endpoints": [with(json!({"pool": "web", "endpoint": "a", "virtual_network": "east"}))],
+        "drops": [{"virtual_network": "east", "reason": "unknown_remote", "packets": 3},
+                  {"reason": "no_listener", "packets": 7}],
+    }))
+    .unwrap()
+}
+
+pub fn status() -> StatusReport {
+    serde_json::from_value(json!({
+        "version": "0.1.0", "abi_version": 1, "pid": 77, "uptime_secs": 61, "store": "embedded /var/lib/lbx",
+        "revision": 8, "adopted": true, "map_writes": 12,
+        "interfaces": [{"name": "eth0", "role": "both", "mode": "generic", "warnings": ["the driver has no XDP"]}],
+        "tunnels": [{"virtual_network": "east", "tunnel": "a", "encap": "gre", "remote": "198.51.100.7",
+                     "inner_mtu": 1472, "next_hop": {"ifindex": 3, "mac": "02:00:00:00:00:01"}}],
+        "maps": [{"map": "endpoints", "used": 2, "capacity": 16384}],
+    }))
+    .unwrap()
+}
