@@ -19,7 +19,7 @@ pub(super) enum ApiError {
     NotFound(String),
     #[error("{0}")]
     NotAllowed(String),
-    #[error("there is a {} `{name}` already: change it (PATCH or PUT; `lbx-ctl set`) or choose another name",
+    #[error("there is a {} `{name}` already: change that one (`lbx-ctl set`, PATCH), or choose another name",
         collection.singular())]
     Exists { collection: Collection, name: String },
     #[error("{} `{name}` is still in use: change or delete what uses it first", collection.singular())]
@@ -58,7 +58,7 @@ impl ApiError {
         };
         let detail = match &self {
             Self::Refused(RefusedError::Invalid(mistakes)) => format!(
-                "the configuration would have {}; nothing was changed",
+                "the new configuration has {}; nothing was changed",
                 match mistakes.len() {
                     1 => "1 mistake".to_owned(),
                     n => format!("{n} mistakes"),

@@ -41,7 +41,7 @@ pub struct YamlLoader {
     /// Text to configuration; every mistake comes with line and column.
     pub load: fn(&str) -> Result<Config, Vec<Mistake>>,
     /// Fills in line and column of mistakes that the validator found, by their path.
-    pub locate: fn(&str, &mut Vec<Mistake>),
+    pub locate: fn(&str, &mut [Mistake]),
 }
 
 /// Serves the API until `shutdown`, then lets open requests finish for a short while. The socket's file is
