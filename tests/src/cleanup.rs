@@ -5,20 +5,25 @@
 
 use std::{
     process,
-    sync::{Mutex, MutexGuard, Once, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+    thread,
 };
 
 type Action = Box<dyn FnOnce() + Send>;
+type Handler = Box<dyn FnMut() -> bool + Send>;
 
 struct State {
     next_id: u64,
     /// In the order of creation; undone in the opposite one.
     actions: Vec<(u64, Action)>,
     /// Who wants to handle Ctrl-C itself.
-    waiter: Option<mpsc::Sender<()>>,
+    handler: Option<Handler>,
+    /// The process is about to end: nothing new may be made.
+    ending: bool,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { next_id: 0, actions: Vec::new(), waiter: None });
+static STATE: Mutex<State> =
+    Mutex::new(State { next_id: 0, actions: Vec::new(), handler: None, ending: false });
 static HANDLER: Once = Once::new();
 
 /// Exit status of a process that ended because of Ctrl-C, as shells report it.
@@ -40,6 +45,14 @@ impl Guard {
             }
         });
         let mut state = state();
+        if state.ending {
+            drop(state);
+            action();
+            // The process ends as soon as the actions of the others are through.
+            loop {
+                thread::park();
+            }
+        }
         let id = state.next_id;
         state.next_id += 1;
         state.actions.push((id, Box::new(action)));
@@ -60,27 +73,30 @@ impl Drop for Guard {
     }
 }
 
-/// From now on Ctrl-C, SIGTERM and SIGHUP send a message here instead of cleaning up and ending the process.
-pub fn catch_interrupt() -> mpsc::Receiver<()> {
-    let (sender, receiver) = mpsc::channel();
-    state().waiter = Some(sender);
-    receiver
+/// From now on Ctrl-C, SIGTERM and SIGHUP call `handler`. Where it answers false, and for all signals after
+/// that, everything is cleaned up and the process ends, as it is without a handler.
+pub fn on_interrupt(handler: impl FnMut() -> bool + Send + 'static) {
+    state().handler = Some(Box::new(handler));
 }
 
 fn on_signal() {
-    let mut state = state();
-    if let Some(waiter) = state.waiter.take() {
-        // A waiter that is gone has left the program to end; the signal must not be lost on it.
-        if waiter.send(()).is_ok() {
-            state.waiter = Some(waiter);
-            return;
-        }
+    let handler = state().handler.take();
+    if let Some(mut handler) = handler
+        && handler()
+    {
+        state().handler = Some(handler);
+        return;
     }
-    // The lock is held until the process ends, so nothing new is made meanwhile.
-    while let Some((_, action)) = state.actions.pop() {
+    state().ending = true;
+    // An action runs without the lock: what it owns may have guards of its own.
+    while let Some(action) = next_action() {
         action();
     }
     process::exit(INTERRUPTED);
+}
+
+fn next_action() -> Option<Action> {
+    state().actions.pop().map(|(_, action)| action)
 }
 
 fn state() -> MutexGuard<'static, State> {

@@ -36,16 +36,16 @@ pub struct Answer {
 }
 
 /// A client in a namespace.
-#[derive(Clone, Copy)]
-pub struct Client<'a> {
-    netns: &'a Netns,
+#[derive(Clone)]
+pub struct Client {
+    netns: Netns,
     timeout: Duration,
 }
 
-impl<'a> Client<'a> {
+impl Client {
     /// A client in `netns`, with [`TIMEOUT`].
-    pub fn new(netns: &'a Netns) -> Self {
-        Self { netns, timeout: TIMEOUT }
+    pub fn new(netns: &Netns) -> Self {
+        Self { netns: netns.clone(), timeout: TIMEOUT }
     }
 
     /// The same client with another timeout.

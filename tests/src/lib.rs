@@ -7,19 +7,23 @@
 //! | [`offload`], [`xdp_pass`] | devices that behave like real ones: real checksums, native XDP transmission |
 //! | [`gre_gateway`] | a GRE endpoint for kernels without a gre device |
 //! | [`servers`], [`client`], [`http`] | what sends and answers |
-//! | [`capture`] | what was on the wire |
+//! | [`capture`], [`traffic`] | what was on the wire; what must be true of it |
+//! | [`agent`], [`config`] | lbx itself, as processes |
 //! | [`cleanup`], [`wait`] | nothing left behind; waiting without guessing |
 //!
 //! The harness never uses lbx's own packet code, so that a mistake there cannot hide itself here.
 
+pub mod agent;
 pub mod capture;
 pub mod cleanup;
 pub mod client;
+pub mod config;
 pub mod gre_gateway;
 pub mod http;
 pub mod netns;
 pub mod offload;
 pub mod servers;
 pub mod topology;
+pub mod traffic;
 pub mod wait;
 pub mod xdp_pass;

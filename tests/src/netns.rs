@@ -11,7 +11,10 @@ use std::{
     panic,
     path::{Path, PathBuf},
     process::{self, Command},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -47,8 +50,11 @@ pub fn remove_stale() {
     }
 }
 
-/// A network namespace; removed when dropped.
-pub struct Netns {
+/// A network namespace. Clones are handles of the same one; it is removed with the last of them.
+#[derive(Clone)]
+pub struct Netns(Arc<Inner>);
+
+struct Inner {
     name: String,
     handle: File,
     // Dropped last: the name goes, then the kernel takes the namespace apart with all its devices.
@@ -65,7 +71,7 @@ impl Netns {
         });
         let path = Path::new(DIRECTORY).join(name);
         let handle = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let netns = Self { name: name.to_owned(), handle, _removal: removal };
+        let netns = Self(Arc::new(Inner { name: name.to_owned(), handle, _removal: removal }));
         if netns.run(|| Ok(Path::new("/proc/sys/net/ipv6").exists()))? {
             for scope in ["all", "default"] {
                 // No link-local address, hence no duplicate address detection and no multicast reports.
@@ -80,17 +86,17 @@ impl Netns {
 
     /// The name that `ip -n` takes.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// The file that `nsenter --net=` takes.
     pub fn path(&self) -> PathBuf {
-        Path::new(DIRECTORY).join(&self.name)
+        Path::new(DIRECTORY).join(&self.0.name)
     }
 
     /// Runs `ip -n NAME ARGUMENTS` (split at blanks) and returns what it printed.
     pub fn ip(&self, arguments: &str) -> Result<String> {
-        let mut all = vec!["-n", &self.name];
+        let mut all = vec!["-n", &self.0.name];
         all.extend(arguments.split_whitespace());
         run_ip(&all)
     }
@@ -99,7 +105,8 @@ impl Netns {
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = Path::new("/proc/sys").join(key);
         self.run(|| {
-            fs::write(&path, value).with_context(|| format!("cannot set {} in {}", path.display(), self.name))
+            fs::write(&path, value)
+                .with_context(|| format!("cannot set {} in {}", path.display(), self.0.name))
         })
     }
 
@@ -115,8 +122,8 @@ impl Netns {
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        let handle = self.handle.try_clone().context("cannot duplicate the handle of a namespace")?;
-        let name = self.name.clone();
+        let handle = self.0.handle.try_clone().context("cannot duplicate the handle of a namespace")?;
+        let name = self.0.name.clone();
         let thread = thread::Builder::new().name(thread_name.to_owned()).spawn(move || {
             setns(&handle, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {name}"))?;
             drop(handle);
@@ -128,7 +135,7 @@ impl Netns {
     /// A command that will run inside. It must be started while this namespace lives.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        let handle = self.handle.as_raw_fd();
+        let handle = self.0.handle.as_raw_fd();
         let enter = move || {
             // SAFETY: setns(2) is a bare system call on a number; a closed descriptor only makes it fail.
             let status = unsafe { libc::setns(handle, libc::CLONE_NEWNET) };
@@ -140,7 +147,8 @@ impl Netns {
     }
 
     fn enter(&self) -> Result<()> {
-        setns(&self.handle, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {}", self.name))
+        setns(&self.0.handle, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter {}", self.0.name))
     }
 }
 

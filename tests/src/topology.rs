@@ -8,7 +8,10 @@
 //! Each box is a network namespace; no route leads out of them. Both virtual networks use the same private
 //! addresses. Devices have the same short names in every run: they are made inside their namespaces.
 
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context, Result, ensure};
 use lbx_common::api::Encap;
@@ -117,7 +120,7 @@ pub struct Vnet {
 /// An origin.
 pub struct Origin {
     identity: Identity,
-    servers: Option<OriginServers>,
+    servers: Mutex<Option<OriginServers>>,
     /// Its namespace.
     pub netns: Netns,
 }
@@ -175,8 +178,14 @@ impl Topology {
     }
 
     /// The client.
-    pub fn client(&self) -> Client<'_> {
+    pub fn client(&self) -> Client {
         Client::new(&self.client_netns)
+    }
+
+    /// The virtual network `name`.
+    pub fn vnet(&self, name: &str) -> Result<&Vnet> {
+        let vnet = self.vnets().into_iter().find(|vnet| vnet.plan.name == name);
+        vnet.with_context(|| format!("there is no virtual network `{name}`: there are east and west"))
     }
 
     /// Both virtual networks.
@@ -187,9 +196,9 @@ impl Topology {
 
 impl Vnet {
     /// The origin `name`.
-    pub fn origin(&mut self, name: &str) -> Result<&mut Origin> {
+    pub fn origin(&self, name: &str) -> Result<&Origin> {
         let vnet = self.plan.name;
-        let origin = self.origins.iter_mut().find(|origin| origin.identity.origin == name);
+        let origin = self.origins.iter().find(|origin| origin.identity.origin == name);
         origin.with_context(|| format!("{vnet} has no origin `{name}`: there are a and b"))
     }
 }
@@ -206,16 +215,21 @@ impl Origin {
     }
 
     /// Stops the servers: their ports refuse, open connections end. Nothing happens where they are stopped.
-    pub fn stop_servers(&mut self) {
-        self.servers = None;
+    pub fn stop_servers(&self) {
+        *self.servers() = None;
     }
 
     /// Starts the servers where they are stopped.
-    pub fn start_servers(&mut self) -> Result<()> {
-        if self.servers.is_none() {
-            self.servers = Some(OriginServers::start(&self.netns, self.identity.clone())?);
+    pub fn start_servers(&self) -> Result<()> {
+        let mut servers = self.servers();
+        if servers.is_none() {
+            *servers = Some(OriginServers::start(&self.netns, self.identity.clone())?);
         }
         Ok(())
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Option<OriginServers>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -317,7 +331,7 @@ fn lan(run: &str, gateway: &Netns, plan: VnetPlan) -> Result<Vec<Origin>> {
         netns.ip(&format!("addr add {address}/24 dev lan0"))?;
         netns.ip(&format!("route add default via {LAN_GATEWAY}"))?;
         let identity = Identity { vnet: plan.name.to_owned(), origin: name.to_owned(), address };
-        let mut origin = Origin { identity, servers: None, netns };
+        let origin = Origin { identity, servers: Mutex::new(None), netns };
         origin.start_servers()?;
         origins.push(origin);
     }

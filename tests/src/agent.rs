@@ -1,0 +1,416 @@
+//! lbx itself: the agent as a process in lbx's namespace, and `lbx-ctl` beside it.
+//!
+//! Speaks to the agent only as a user would: command line, signals, socket.
+
+use std::{
+    env, fs,
+    fs::File,
+    io,
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use lbx_common::api::{Config, HealthReport, HealthState, StatsReport, StatusReport};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::{
+        signal::{Signal, kill},
+        statfs::{BPF_FS_MAGIC, statfs},
+    },
+    unistd::Pid,
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cleanup::Guard,
+    config,
+    http::{self, Request, Response},
+    netns::Netns,
+    topology::Topology,
+    wait,
+};
+
+const BPFFS: &str = "/sys/fs/bpf";
+/// Loading and verifying the programs on a busy machine included.
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+const API_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the agent takes its configuration from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `--config FILE`; see [`Agent::write_config`].
+    File,
+    /// Its own store; empty at first. Configure it with [`Agent::ctl`].
+    Store,
+}
+
+/// What a command said when it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// The agent of one topology, running or not. When dropped it is killed and everything it pinned removed.
+pub struct Agent {
+    source: Source,
+    netns: Netns,
+    files: Files,
+    child: Arc<Mutex<Option<Child>>>,
+    _removal: Guard,
+}
+
+#[derive(Clone)]
+struct Files {
+    directory: PathBuf,
+    bpffs: PathBuf,
+}
+
+impl Files {
+    fn socket(&self) -> PathBuf {
+        self.directory.join("agent.sock")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.join("config.yaml")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("agent.log")
+    }
+}
+
+impl Agent {
+    /// Prepares files for an agent in the `lbx` box of `topology`; nothing runs yet.
+    pub fn new(topology: &Topology, source: Source) -> Result<Self> {
+        let program = binary("lbx-agent")?;
+        mount_bpffs()?;
+        let name = format!("lbx-{}", topology.run_name());
+        let files = Files { directory: env::temp_dir().join(&name), bpffs: Path::new(BPFFS).join(&name) };
+        let child = Arc::new(Mutex::new(None));
+        let removal = Guard::new({
+            let (files, child, netns) = (files.clone(), Arc::clone(&child), topology.lbx.clone());
+            move || remove(&program, &files, &child, &netns)
+        });
+        for directory in [&files.directory, &files.state()] {
+            fs::create_dir(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        }
+        Ok(Self { source, netns: topology.lbx.clone(), files, child, _removal: removal })
+    }
+
+    /// An agent that runs with `config` from a file, ready.
+    pub fn start_with(topology: &Topology, config: &Config) -> Result<Self> {
+        let agent = Self::new(topology, Source::File)?;
+        agent.write_config(config)?;
+        agent.start()?;
+        Ok(agent)
+    }
+
+    /// Writes the configuration file. A running agent notices by itself.
+    pub fn write_config(&self, config: &Config) -> Result<()> {
+        self.write_config_text(&config::to_yaml(config)?)
+    }
+
+    /// Writes the configuration file, right or wrong.
+    pub fn write_config_text(&self, text: &str) -> Result<()> {
+        // Renamed into place, so that nobody reads half of it.
+        let path = self.files.config();
+        let new = path.with_extension("new");
+        fs::write(&new, text).with_context(|| format!("cannot write {}", new.display()))?;
+        fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Starts the agent and waits until it answers on its socket.
+    pub fn start(&self) -> Result<()> {
+        ensure!(self.pid().is_none(), "the agent is running already");
+        let log = File::options().create(true).append(true).open(self.files.log()).context("agent.log")?;
+        let mut command = self.run_command()?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // A process group of its own: Ctrl-C is for the harness, which ends the agent when it is time.
+        let child = command.process_group(0).spawn().context("cannot start lbx-agent")?;
+        *self.child() = Some(child);
+        wait::until("the agent answers on its socket", START_LIMIT, || {
+            if let Some(status) = self.child().as_mut().map(Child::try_wait).transpose()?.flatten() {
+                bail!("the agent ended ({status}):\n{}", self.log());
+            }
+            Ok(self.get::<StatusReport>("/v1/status").ok())
+        })
+        .map(drop)
+        .with_context(|| format!("agent log:\n{}", self.log()))
+    }
+
+    /// Runs `lbx-agent run` until it ends by itself, as it should when something is wrong.
+    pub fn run_to_end(&self) -> Result<Finished> {
+        finish(&mut self.run_command()?, STOP_LIMIT)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) -> Result<()> {
+        let mut child = self.child().take().context("the agent is not running")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&self) -> Result<ExitStatus> {
+        let mut child = self.child().take().context("the agent is not running")?;
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
+        match wait_for_exit(&mut child, STOP_LIMIT) {
+            Ok(status) => Ok(status),
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error.context("after SIGTERM to the agent"))
+            }
+        }
+    }
+
+    /// Process id while the agent runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
+    }
+
+    /// `lbx-agent detach`.
+    pub fn detach(&self) -> Result<Finished> {
+        finish(&mut detach_command(&binary("lbx-agent")?, &self.files, &self.netns), STOP_LIMIT)
+    }
+
+    /// `lbx-ctl --socket SOCKET ARGUMENTS`.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<Finished> {
+        let mut command = Command::new(binary("lbx-ctl")?);
+        command.arg("--socket").arg(self.files.socket()).args(arguments);
+        finish(&mut command, STOP_LIMIT)
+    }
+
+    /// A request to the API.
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Result<Response> {
+        let socket = self.files.socket();
+        let mut stream = UnixStream::connect(&socket)
+            .with_context(|| format!("the agent is not listening on {}", socket.display()))?;
+        stream.set_read_timeout(Some(API_TIMEOUT))?;
+        stream.set_write_timeout(Some(API_TIMEOUT))?;
+        let request = Request { method, host: "lbx", path, keep_alive: false, body };
+        http::exchange(&mut stream, request).with_context(|| format!("{method} {path}"))
+    }
+
+    /// Reads an object from the API.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let Response { status, body } = self.request("GET", path, &[])?;
+        let text = || String::from_utf8_lossy(&body);
+        ensure!(status == 200, "GET {path}: status {status}: {}", text());
+        serde_json::from_slice(&body).with_context(|| format!("GET {path} answered {}", text()))
+    }
+
+    /// `GET /v1/status`
+    pub fn status(&self) -> Result<StatusReport> {
+        self.get("/v1/status")
+    }
+
+    /// `GET /v1/health`
+    pub fn health(&self) -> Result<HealthReport> {
+        self.get("/v1/health")
+    }
+
+    /// `GET /v1/stats`
+    pub fn stats(&self) -> Result<StatsReport> {
+        self.get("/v1/stats")
+    }
+
+    /// Health of one endpoint.
+    pub fn health_of(&self, pool: &str, endpoint: &str) -> Result<HealthState> {
+        let report = self.health()?;
+        let pools = report.pools.iter().filter(|one| one.pool == pool);
+        let found = pools.flat_map(|one| &one.endpoints).find(|one| one.endpoint == endpoint);
+        found.map(|one| one.state).with_context(|| format!("no health of endpoint {pool}/{endpoint}"))
+    }
+
+    /// Waits until one endpoint is in `state`.
+    pub fn wait_for_health(
+        &self,
+        pool: &str,
+        endpoint: &str,
+        state: HealthState,
+        limit: Duration,
+    ) -> Result<()> {
+        wait::until(&format!("{pool}/{endpoint} is {}", state.as_str()), limit, || {
+            Ok((self.health_of(pool, endpoint)? == state).then_some(()))
+        })
+    }
+
+    /// Waits until there are endpoints and all of them are healthy.
+    pub fn wait_until_healthy(&self, limit: Duration) -> Result<()> {
+        let mut last = HealthReport::default();
+        let outcome = wait::until("all endpoints are healthy", limit, || {
+            last = self.health()?;
+            let mut states = last.pools.iter().flat_map(|pool| &pool.endpoints).map(|one| one.state);
+            let any = last.pools.iter().any(|pool| !pool.endpoints.is_empty());
+            Ok((any && states.all(|state| state == HealthState::Healthy)).then_some(()))
+        });
+        outcome.with_context(|| format!("last health: {last:#?}\nagent log:\n{}", self.log()))
+    }
+
+    /// What the agent has printed, in all its runs.
+    pub fn log(&self) -> String {
+        fs::read(self.files.log()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    /// Path of the API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.files.socket()
+    }
+
+    /// Path of the configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.files.config()
+    }
+
+    /// Directory of the pins.
+    pub fn bpffs(&self) -> &Path {
+        &self.files.bpffs
+    }
+
+    /// The command line that [`Agent::start`] runs, for tests that change it.
+    pub fn run_command(&self) -> Result<Command> {
+        let mut command = self.netns.command(binary("lbx-agent")?);
+        command.arg("run");
+        if self.source == Source::File {
+            command.arg("--config").arg(self.files.config());
+        }
+        command.arg("--state-dir").arg(self.files.state());
+        command.arg("--bpffs").arg(&self.files.bpffs).arg("--socket").arg(self.files.socket());
+        Ok(command)
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        lock(&self.child)
+    }
+}
+
+/// Path of a program of the workspace, built beside the one that runs.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot find this program's own path")?;
+    // Tests run from `deps/`, one below the programs.
+    let directories = own.ancestors().skip(1).take(2);
+    let found = directories.map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("{name} is not built: run `cargo xtask build` (looked beside {})", own.display())
+    })
+}
+
+/// Runs a command and collects what it says; kills it after `limit`.
+pub fn finish(command: &mut Command, limit: Duration) -> Result<Finished> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+    // Read meanwhile, else a command with much to say waits for ever.
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        let stdout = scope.spawn(|| read_text(stdout));
+        let stderr = scope.spawn(|| read_text(stderr));
+        let status = wait_for_exit(&mut child, limit);
+        if status.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        let text = |reader: std::thread::ScopedJoinHandle<'_, io::Result<String>>| {
+            reader.join().unwrap_or_else(|_| Ok(String::new()))
+        };
+        let (stdout, stderr) = (text(stdout)?, text(stderr)?);
+        let status = status.with_context(|| format!("{name}; it had said:\n{stdout}{stderr}"))?;
+        Ok(Finished { code: status.code(), stdout, stderr })
+    })
+}
+
+fn read_text(stream: Option<impl io::Read>) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    if let Some(mut stream) = stream {
+        stream.read_to_end(&mut bytes)?;
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn wait_for_exit(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+    wait::until("the process ends", limit, || Ok(child.try_wait()?))
+}
+
+fn detach_command(program: &Path, files: &Files, netns: &Netns) -> Command {
+    let mut command = netns.command(program);
+    command.arg("detach").arg("--bpffs").arg(&files.bpffs);
+    command
+}
+
+fn mount_bpffs() -> Result<()> {
+    if statfs(BPFFS).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC) {
+        return Ok(());
+    }
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount the BPF file system on {BPFFS}"))
+}
+
+/// What the guard does. Detaching by the agent comes first; what it leaves is removed by force.
+fn remove(program: &Path, files: &Files, child: &Mutex<Option<Child>>, netns: &Netns) {
+    if let Some(mut child) = lock(child).take() {
+        // Fails only where the process has ended.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    if files.bpffs.exists() {
+        match finish(&mut detach_command(program, files, netns), STOP_LIMIT) {
+            Ok(Finished { code: Some(0), .. }) => {}
+            Ok(Finished { stderr, .. }) => eprintln!("lbx-tests: lbx-agent detach failed: {stderr}"),
+            Err(error) => eprintln!("lbx-tests: {error:#}"),
+        }
+    }
+    for directory in [&files.bpffs, &files.directory] {
+        match fs::remove_dir_all(directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => eprintln!("lbx-tests: {} stays behind: {error}", directory.display()),
+        }
+    }
+}
+
+fn lock(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_says_much_is_read_to_its_end() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "head -c 1000000 /dev/zero | tr '\\0' x; echo no >&2; exit 3"]);
+        let finished = finish(&mut command, Duration::from_secs(10)).unwrap();
+        assert_eq!((finished.code, finished.stdout.len()), (Some(3), 1_000_000));
+        assert_eq!(finished.stderr, "no\n");
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed() {
+        let mut command = Command::new("sleep");
+        let error = finish(command.arg("1000"), Duration::from_millis(50)).unwrap_err();
+        assert!(format!("{error:#}").contains("sleep"), "{error:#}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_built_is_named_with_the_remedy() {
+        let error = binary("lbx-nonsense").unwrap_err().to_string();
+        assert!(error.contains("lbx-nonsense") && error.contains("cargo xtask build"), "{error}");
+    }
+}

@@ -1,0 +1,129 @@
+//! A round of requests to both virtual networks, and what must be true of it.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use anyhow::Result;
+use etherparse::{Icmpv4Slice, LaxNetSlice, LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
+
+use crate::{
+    capture::Frame,
+    client::{Answer, Client},
+    topology::{ORIGINS, VnetPlan},
+};
+
+/// Answers of one service.
+#[derive(Debug)]
+pub struct Round {
+    /// The virtual network whose VIP was asked.
+    pub plan: VnetPlan,
+    /// `http` or `udp`.
+    pub kind: &'static str,
+    /// One entry a request, in order.
+    pub answers: Vec<Result<Answer>>,
+}
+
+impl Round {
+    /// `GET /` once from each of `ports`.
+    pub fn http(client: &Client, plan: VnetPlan, ports: impl IntoIterator<Item = u16>) -> Self {
+        let answers = ports.into_iter().map(|port| client.http_get(plan.vip, port)).collect();
+        Self { plan, kind: "http", answers }
+    }
+
+    /// One datagram from each of `ports`.
+    pub fn udp(client: &Client, plan: VnetPlan, ports: impl IntoIterator<Item = u16>) -> Self {
+        let ask = |port: u16| client.udp_exchange(plan.vip, port, format!("number {port}").as_bytes());
+        Self { plan, kind: "udp", answers: ports.into_iter().map(ask).collect() }
+    }
+
+    /// Answers by origin: all origins of the network, also those that did not answer.
+    pub fn by_origin(&self) -> BTreeMap<&str, usize> {
+        let mut counts: BTreeMap<&str, usize> = ORIGINS.iter().map(|(name, _)| (*name, 0)).collect();
+        for answer in self.answers.iter().flatten().filter(|answer| answer.vnet == self.plan.name) {
+            *counts.entry(&answer.origin).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Everything that is wrong with the answers: requests without one, answers of another network, a client
+    /// address that is not the client's.
+    pub fn mistakes(&self) -> Vec<String> {
+        let vnet = self.plan.name;
+        let mut mistakes = Vec::new();
+        for answer in &self.answers {
+            match answer {
+                Err(error) => mistakes.push(format!("{vnet} {}: {error:#}", self.kind)),
+                Ok(answer) => {
+                    if answer.vnet != vnet {
+                        mistakes.push(format!("{vnet} {}: answered by {}", self.kind, answer.vnet));
+                    }
+                    if answer.seen_client.port() != answer.own_address.port()
+                        || answer.seen_client.ip() != crate::topology::CLIENT
+                    {
+                        let seen = answer.seen_client;
+                        mistakes.push(format!("{vnet} {}: the origin saw {seen} as the client", self.kind));
+                    }
+                }
+            }
+        }
+        mistakes
+    }
+}
+
+/// Private addresses (10.0.0.0/8) in the IP headers of frames, those of packets inside ICMP errors included.
+pub fn private_addresses(frames: &[Frame]) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
+    for frame in frames {
+        let Ok(packet) = SlicedPacket::from_ethernet(&frame.bytes) else { continue };
+        if let Some(NetSlice::Ipv4(ip)) = &packet.net {
+            found.extend([ip.header().source_addr(), ip.header().destination_addr()]);
+        }
+        if let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport {
+            found.extend(addresses_in_error(icmp));
+        }
+    }
+    found.retain(|address| address.octets().first() == Some(&10));
+    found
+}
+
+/// Addresses of the packet that an ICMP error is about; it is usually cut short.
+fn addresses_in_error(icmp: &Icmpv4Slice<'_>) -> Vec<Ipv4Addr> {
+    let embedded = LaxSlicedPacket::from_ip(icmp.payload()).ok().and_then(|packet| packet.net);
+    match embedded {
+        Some(LaxNetSlice::Ipv4(ip)) => vec![ip.header().source_addr(), ip.header().destination_addr()],
+        Some(LaxNetSlice::Ipv6(_) | LaxNetSlice::Arp(_)) | None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
+
+    use super::*;
+
+    fn frame(packet: Vec<u8>) -> Frame {
+        let mut bytes = vec![0; 12];
+        bytes.extend([0x08, 0x00]);
+        bytes.extend(packet);
+        Frame { outgoing: false, bytes }
+    }
+
+    fn datagram(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4(source, destination, 64).udp(1, 2).write(&mut packet, b"10.0.0.10").unwrap();
+        packet
+    }
+
+    #[test]
+    fn private_addresses_are_found_in_headers_and_in_icmp_errors_but_not_in_data() {
+        let public = datagram([203, 0, 113, 80], [192, 0, 2, 2]);
+        assert_eq!(private_addresses(&[frame(public)]), Vec::<Ipv4Addr>::new());
+        let private = datagram([10, 0, 0, 10], [192, 0, 2, 2]);
+        assert_eq!(private_addresses(&[frame(private.clone())]), [Ipv4Addr::new(10, 0, 0, 10)]);
+        let mut error = Vec::new();
+        PacketBuilder::ipv4([203, 0, 113, 80], [192, 0, 2, 2], 64)
+            .icmpv4(Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port))
+            .write(&mut error, &private[..28])
+            .unwrap();
+        assert_eq!(private_addresses(&[frame(error)]), [Ipv4Addr::new(10, 0, 0, 10)]);
+    }
+}
