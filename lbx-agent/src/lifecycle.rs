@@ -70,8 +70,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut health =
         HealthChecker::new(Some(LBX0.to_owned())).spawn(stop.checkers.clone(), targets_seen, observed);
     let mut watcher = next_hop::spawn(stop.checkers.clone(), remotes_seen, resolved)?;
-    let yaml =
-        YamlLoader { load: config::load_yaml, locate: |text, mistakes| config::locate(text, mistakes) };
+    let yaml = YamlLoader { load: config::load_yaml, locate: config::locate };
     let mut server = tokio::spawn(api::serve(socket, handle, yaml, stop.api.clone()));
     tracing::info!(adopted, revision, socket = %options.socket.display(), "ready");
 
