@@ -88,8 +88,8 @@ fn open(device: Option<&str>, source: Ipv4Addr) -> Result<TcpSocket, ProbeError>
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
-/// Leaves the choice of the port to connect(), which may use a port again for another destination; bind()
-/// alone would have one port for each probe under way.
+/// Leaves the choice of the port to `connect()`, which may use one port for several destinations at a time;
+/// one chosen by `bind()` belongs to its socket alone.
 fn choose_port_late(socket: &Socket) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option takes an int; the pointer and the length are those of `on`, which outlives the call.
@@ -105,7 +105,7 @@ fn choose_port_late(socket: &Socket) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What an error of connect() says, and about whom.
+/// What an error of `connect()` says, and about whom.
 fn judge(error: &io::Error, target: SocketAddrV4) -> ProbeError {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => ProbeError::Endpoint(format!("connection refused by {target}")),

@@ -84,10 +84,8 @@ impl NetError {
 
 /// The error number of a netlink error, if the kernel gave one.
 pub(crate) fn errno(error: &rtnetlink::Error) -> Option<i32> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message.code.map(|code| code.get().saturating_neg()),
-        _ => None,
-    }
+    let rtnetlink::Error::NetlinkError(message) = error else { return None };
+    message.code.map(|code| code.get().saturating_neg())
 }
 
 fn reason(error: &rtnetlink::Error) -> String {

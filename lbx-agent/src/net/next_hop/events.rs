@@ -41,13 +41,13 @@ impl Events {
     /// Begins to listen. On a socket of its own: one that overflows loses messages, and a question whose
     /// answer is lost would wait forever.
     pub(super) fn subscribe() -> Result<Self, NetError> {
+        // A nexthop object that changes is told by the routes that use it too (`nexthop_compat_mode`).
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Neigh,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv4Rule,
-            MulticastGroup::Nexthop,
         ];
         let (connection, _, messages) =
             rtnetlink::new_multicast_connection(&groups).map_err(NetError::Open)?;
@@ -64,18 +64,17 @@ impl Events {
 }
 
 fn event_of(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Event {
-    match payload {
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewNeighbour(entry) | RouteNetlinkMessage::DelNeighbour(entry),
-        ) => via_of(entry).map_or(Event::Nothing, Event::Neighbour),
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
-        ) => Event::Link(link.header.index),
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-        ) => route_event(route),
-        // Addresses and rules are rare. A lost message may have been anything.
-        _ => Event::Anything,
+    use RouteNetlinkMessage as Message;
+    // Addresses and rules are rare. A lost message may have been anything.
+    let NetlinkPayload::InnerMessage(message) = payload else { return Event::Anything };
+    if let Message::NewNeighbour(entry) | Message::DelNeighbour(entry) = message {
+        via_of(entry).map_or(Event::Nothing, Event::Neighbour)
+    } else if let Message::NewLink(link) | Message::DelLink(link) = message {
+        Event::Link(link.header.index)
+    } else if let Message::NewRoute(route) | Message::DelRoute(route) = message {
+        route_event(route)
+    } else {
+        Event::Anything
     }
 }
 
@@ -83,9 +82,12 @@ fn route_event(route: &RouteMessage) -> Event {
     if route.header.address_family != AddressFamily::Inet {
         return Event::Nothing;
     }
-    let destination = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
-        _ => None,
+    let destination = route.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
     });
     let destination = destination.unwrap_or(Ipv4Addr::UNSPECIFIED);
     Event::Route(destination, route.header.destination_prefix_length)

@@ -28,16 +28,15 @@ pub(super) async fn keep(handle: &Handle, via: Via) -> Result<Option<[u8; 6]>, N
     let entry = netlink::neighbour(handle, via.ifindex, via.address).await?;
     let state = entry.as_ref().map_or(NeighbourState::None, |entry| entry.header.state);
     let mac = entry.as_ref().and_then(mac);
-    // Cached answers of the kernel's states: see NUD_VALID in include/net/neighbour.h.
-    let (valid, settled) = match state {
-        // Static, or on a device that needs no resolution: there is nothing to ask for.
-        NeighbourState::Permanent | NeighbourState::Noarp => return Ok(mac),
-        NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe => (true, true),
-        NeighbourState::Stale => (true, false),
-        NeighbourState::Incomplete => (false, true),
-        // Of an entry that failed, the kernel of `managed` tries again by itself.
-        _ => (false, false),
-    };
+    // Static, or on a device that needs no resolution: there is nothing to ask for.
+    if matches!(state, NeighbourState::Permanent | NeighbourState::Noarp) {
+        return Ok(mac);
+    }
+    let working = matches!(state, NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe);
+    // NUD_VALID of include/net/neighbour.h.
+    let valid = working || state == NeighbourState::Stale;
+    // The kernel is at it already. A managed entry that failed it tries again by itself.
+    let settled = working || state == NeighbourState::Incomplete;
     let (managed, ours) = entry.as_ref().map_or((false, false), |entry| (is_managed(entry), is_ours(entry)));
     // `ours` says that this kernel was asked before, so an entry that is not managed then means that it
     // does not know the flag, and only a kick helps.
@@ -81,18 +80,22 @@ pub(super) async fn kept_by_lbx(handle: &Handle) -> Result<BTreeSet<Via>, NetErr
 
 /// Which neighbour an IPv4 entry is about.
 pub(super) fn via_of(entry: &NeighbourMessage) -> Option<Via> {
-    entry.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+    entry.attributes.iter().find_map(|attribute| {
+        if let NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) = attribute {
             Some(Via { ifindex: entry.header.ifindex, address: *address })
+        } else {
+            None
         }
-        _ => None,
     })
 }
 
 fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
-    entry.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
-        _ => None,
+    entry.attributes.iter().find_map(|attribute| {
+        if let NeighbourAttribute::LinkLayerAddress(bytes) = attribute {
+            bytes.as_slice().try_into().ok()
+        } else {
+            None
+        }
     })
 }
 

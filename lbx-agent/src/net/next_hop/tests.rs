@@ -148,6 +148,19 @@ fn a_removed_route_is_none_and_a_new_one_is_resolved() {
 }
 
 #[test]
+fn a_change_of_a_nexthop_object_is_seen() {
+    let pair = Pair::new();
+    pair.host.ip("neighbour add 192.0.2.9 lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+    pair.host.ip("nexthop add id 1 via 192.0.2.7 dev eth0");
+    pair.host.ip("route replace 198.51.100.0/24 nhid 1");
+    pair.watch(vec![REMOTE], async |mut watched| {
+        assert_eq!(watched.until(resolved).await.next_hop.unwrap().destination_mac, GATEWAY_MAC);
+        pair.host.ip("nexthop replace id 1 via 192.0.2.9 dev eth0");
+        assert_eq!(watched.until(resolved).await.next_hop.unwrap().destination_mac[5], 0x99);
+    });
+}
+
+#[test]
 fn the_mtu_is_that_of_the_route_and_never_more_than_the_device_takes() {
     let pair = Pair::new();
     pair.watch(vec![REMOTE], async |mut watched| {

@@ -35,9 +35,8 @@ pub(super) async fn ensure_addresses(
         .await
         .map_err(NetError::netlink(format!("list the addresses of {LBX0}")))?;
     for message in observed {
-        let address = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-            _ => None,
+        let address = message.attributes.iter().find_map(|attribute| {
+            if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
         });
         let Some(address) = address else { continue };
         if message.header.prefix_len != 32 || !missing.remove(&address) {
@@ -122,9 +121,12 @@ fn table_of(message: &RouteMessage) -> u32 {
 }
 
 fn prefix_of(message: &RouteMessage) -> (Ipv4Addr, u8) {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
-        _ => None,
+    let address = message.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
     });
     (address.unwrap_or(Ipv4Addr::UNSPECIFIED), message.header.destination_prefix_length)
 }

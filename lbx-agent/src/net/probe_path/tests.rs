@@ -112,6 +112,21 @@ fn a_second_call_makes_no_change() {
 }
 
 #[test]
+fn a_handle_without_strict_checks_does_as_well_and_no_other_table_is_touched() {
+    let host = Namespace::new();
+    host.ip("route add 198.51.100.0/24 dev lo table 77");
+    host.block_on(async || {
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        ensure(&handle, &wanted()).await.unwrap();
+        ensure(&handle, &ProbePathWanted::default()).await.unwrap();
+        ensure(&handle, &wanted()).await.unwrap();
+    });
+    assert!(host.ip("route show table 77").starts_with("198.51.100.0/24"));
+    assert!(host.ip("route show table 20219").starts_with("203.0.113.80 dev lbx0"));
+}
+
+#[test]
 fn what_is_no_longer_wanted_goes_and_the_rest_stays() {
     let host = Namespace::new();
     host.ip("rule add from 198.51.100.1 lookup 77 pref 20218");
