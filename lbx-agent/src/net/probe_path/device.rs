@@ -101,9 +101,8 @@ fn lone(link: &LinkMessage, missing: &str) -> &'static str {
 }
 
 async fn create(handle: &Handle) -> Result<(), NetError> {
-    // MTU and MACs are part of the request, so that nobody ever sees the pair with other ones. `set` cannot
-    // do the same for the peer, whose attributes the builder does not take.
-    let message = LinkVeth::new(LBX0, LBX1).mtu(MTU).address(LBX0_MAC.to_vec()).build();
+    // The builder takes no attributes for the peer; `set` gives them to both ends before they are up.
+    let message = LinkVeth::new(LBX0, LBX1).build();
     let what = format!("make the veth pair {LBX0}/{LBX1}");
     handle.link().add(message).execute().await.map_err(NetError::netlink(what))
 }

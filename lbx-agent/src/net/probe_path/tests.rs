@@ -1,13 +1,16 @@
 //! The probe path in namespaces.
 
 use std::{
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd,
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
+use lbx_common::api::{Monitor, MonitorKind};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
+};
 use rtnetlink::{
     MulticastGroup,
     packet_core::NetlinkPayload,
@@ -19,6 +22,7 @@ use rtnetlink::{
 use tokio::time::timeout;
 
 use super::{LBX0, LBX0_MAC, LBX1, LBX1_MAC, ProbePath, ProbePathWanted, ensure, remove};
+use crate::health::tcp::{self, ProbeError};
 use crate::net::{NetError, netlink, sysctl, testing::Namespace};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
@@ -253,19 +257,67 @@ fn inject(path: ProbePath, source: Ipv4Addr) {
     let mut ip = vec![0x45, 0, 0, 33, 0, 1, 0, 0, 64, 17, 0, 0];
     ip.extend(source.octets());
     ip.extend(CLIENT.octets());
-    let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    let sum = !ones_sum(&ip);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     frame.extend(ip);
     frame.extend([0, 53, 0x1e, 0x61, 0, 13, 0, 0]);
     frame.extend(b"hello");
-    // `getifaddrs` is the safe way to a link-layer socket address.
-    let lbx1 = nix::ifaddrs::getifaddrs()
-        .unwrap()
-        .filter(|interface| interface.interface_name == LBX1)
-        .find_map(|interface| interface.address?.as_link_addr().copied())
-        .unwrap();
+    let lbx1 = link_address(LBX1);
     assert_eq!(lbx1.ifindex(), usize::try_from(path.lbx1.ifindex).unwrap());
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
     sendto(socket.as_raw_fd(), &frame, &lbx1, MsgFlags::empty()).unwrap();
+}
+
+/// The socket address of a device. `getifaddrs` is the safe way to one.
+fn link_address(device: &str) -> LinkAddr {
+    nix::ifaddrs::getifaddrs()
+        .unwrap()
+        .filter(|interface| interface.interface_name == device)
+        .find_map(|interface| interface.address?.as_link_addr().copied())
+        .unwrap()
+}
+
+#[test]
+fn a_probe_comes_out_of_lbx1_with_finished_checksums_even_to_an_address_of_the_host() {
+    let host = Namespace::new();
+    host.ip("address add 10.0.0.10/32 dev lo");
+    ensure_in(&host, &wanted());
+    let frame = host.block_on(async || {
+        let all = SockProtocol::EthAll;
+        let capture = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), all).unwrap();
+        bind(capture.as_raw_fd(), &link_address(LBX1)).unwrap();
+        let monitor = Monitor {
+            name: "m".to_owned(),
+            kind: MonitorKind::Tcp,
+            interval: Duration::from_millis(100),
+            timeout: Duration::from_millis(100),
+            retries: 0,
+            consecutive_up: 1,
+            consecutive_down: 1,
+        };
+        let target = SocketAddrV4::new([10, 0, 0, 10].into(), 80);
+        let result = tcp::probe(Some(LBX0), [10, 255, 42, 1].into(), target, &monitor).await;
+        assert_eq!(result, Err(ProbeError::Endpoint("no answer within 100ms".to_owned())));
+        let mut frame = [0; 256];
+        let length = recv(capture.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT).unwrap();
+        frame[..length].to_vec()
+    });
+    let (ethernet, ip) = frame.split_at(14);
+    assert_eq!(ethernet[12..], [0x08, 0x00]);
+    assert_eq!((&ip[12..16], &ip[16..20]), (&[10, 255, 42, 1][..], &[10, 0, 0, 10][..]));
+    let (header, tcp) = ip.split_at(20);
+    assert_eq!(header[9], 6);
+    assert_eq!(ones_sum(header), 0xffff, "IP header checksum");
+    let length = u16::try_from(tcp.len()).unwrap().to_be_bytes();
+    let pseudo = [&ip[12..20], &[0, 6], &length].concat();
+    assert_eq!(ones_sum(&[&pseudo, tcp].concat()), 0xffff, "TCP checksum");
+}
+
+/// The ones' complement sum of RFC 1071: 0xffff over data that holds its own checksum.
+fn ones_sum(data: &[u8]) -> u16 {
+    let mut sum: u32 = data.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::try_from(sum).unwrap()
 }
