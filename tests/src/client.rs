@@ -1,12 +1,12 @@
 //! The client: real sockets in the client's namespace, with source ports that the test chooses.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -79,7 +79,7 @@ impl Client {
             socket.connect(to)?;
             socket.send(payload).context("sending")?;
             let mut buffer = vec![0; 65_536];
-            let length = socket.recv(&mut buffer).context("no answer")?;
+            let length = socket.recv(&mut buffer).map_err(|error| self.explain(error))?;
             parse_answer(buffer.get(..length).unwrap_or_default(), socket.local_addr()?)
         };
         exchange().with_context(|| format!("udp {to} from port {source_port}"))
@@ -96,6 +96,15 @@ impl Client {
         let mut download = Download { connection, count, position: 0 };
         download.check(&head.body_start)?;
         Ok(download)
+    }
+
+    /// A socket with a timeout calls it `EAGAIN`, which tells a reader nothing.
+    fn explain(&self, error: io::Error) -> anyhow::Error {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            anyhow!("no answer within {:?}", self.timeout)
+        } else {
+            error.into()
+        }
     }
 
     fn open(&self, to: SocketAddrV4, source_port: u16, receive_buffer: Option<usize>) -> Result<Connection> {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`topology`] | the boxes and cables of the test network; start reading here |
 //! | [`netns`] | one network namespace: entering it, running `ip`, threads and processes inside |
-//! | [`offload`], [`xdp_pass`] | devices that behave like real ones: real checksums, native XDP transmission |
+//! | [`offload`], [`xdp`] | devices that behave like real ones: real checksums, native XDP transmission |
 //! | [`gre_gateway`] | a GRE endpoint for kernels without a gre device |
 //! | [`servers`], [`client`], [`http`] | what sends and answers |
 //! | [`capture`], [`traffic`] | what was on the wire; what must be true of it |
@@ -26,4 +26,4 @@ pub mod servers;
 pub mod topology;
 pub mod traffic;
 pub mod wait;
-pub mod xdp_pass;
+pub mod xdp;

@@ -42,12 +42,19 @@ pub fn name_of(run: &str, role: &str) -> String {
 pub fn remove_stale() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        let pid = pid.and_then(|pid| u32::from_str_radix(pid, 16).ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pid_of(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             delete(&name);
         }
     }
+}
+
+/// The process that made the namespace `name`; `None` where the name is not of [`name_of`].
+fn pid_of(name: &str) -> Option<u32> {
+    let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
+    let (pid, counter) = (parts.next()?, parts.next()?);
+    let _role = parts.next()?;
+    u32::from_str_radix(counter, 16).ok()?;
+    u32::from_str_radix(pid, 16).ok()
 }
 
 /// A network namespace. Clones are handles of the same one; it is removed with the last of them.
@@ -164,7 +171,10 @@ fn run_ip(arguments: &[&str]) -> Result<String> {
 }
 
 fn delete(name: &str) {
-    if let Err(error) = run_ip(&["netns", "del", name]) {
+    // Another run may have found the same stale namespace.
+    if let Err(error) = run_ip(&["netns", "del", name])
+        && Path::new(DIRECTORY).join(name).exists()
+    {
         eprintln!("lbx-tests: the namespace {name} stays behind: {error:#}");
     }
 }

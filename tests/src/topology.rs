@@ -23,7 +23,7 @@ use crate::{
     netns::{self, Netns},
     offload,
     servers::{Identity, OriginServers},
-    xdp_pass::XdpPass,
+    xdp::{FixedVerdict, Verdict},
 };
 
 /// The client.
@@ -97,12 +97,12 @@ pub struct Topology {
     pub east: Vnet,
     /// The virtual network behind VXLAN.
     pub west: Vnet,
-    _native: Vec<XdpPass>,
+    _native: Vec<FixedVerdict>,
     /// The client's namespace.
     pub client_netns: Netns,
     /// The namespace that lbx runs in: strict `rp_filter`, no `ip_forward`.
     pub lbx: Netns,
-    _switch: Netns,
+    switch: Netns,
 }
 
 /// A virtual network: its gateway and origins.
@@ -169,7 +169,7 @@ impl Topology {
         };
         let east = vnet(EAST)?;
         let west = vnet(WEST)?;
-        Ok(Self { run, east, west, _native: native, client_netns: client, lbx, _switch: switch })
+        Ok(Self { run, east, west, _native: native, client_netns: client, lbx, switch })
     }
 
     /// Name of this run, unique on this machine; part of the names of its namespaces.
@@ -180,6 +180,16 @@ impl Topology {
     /// The client.
     pub fn client(&self) -> Client {
         Client::new(&self.client_netns)
+    }
+
+    /// Names of all namespaces.
+    pub fn namespaces(&self) -> Vec<&str> {
+        let mut all = vec![self.client_netns.name(), self.lbx.name(), self.switch.name()];
+        for vnet in self.vnets() {
+            all.push(vnet.gateway.name());
+            all.extend(vnet.origins.iter().map(|origin| origin.netns.name()));
+        }
+        all
     }
 
     /// The virtual network `name`.
@@ -258,9 +268,9 @@ fn cable(one: (&Netns, &str), other: (&Netns, &str), mtu: u16) -> Result<()> {
 }
 
 /// Makes `device` receive what native XDP sends from its peer.
-fn native(netns: &Netns, device: &str) -> Result<XdpPass> {
+fn native(netns: &Netns, device: &str) -> Result<FixedVerdict> {
     netns.run(|| {
-        let program = XdpPass::attach(device)?;
+        let program = FixedVerdict::attach(device, Verdict::Pass)?;
         // veth switches GRO on for a device with XDP (drivers/net/veth.c, `veth_xdp_set`).
         offload::disable(device)?;
         Ok(program)

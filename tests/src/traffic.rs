@@ -8,8 +8,11 @@ use etherparse::{Icmpv4Slice, LaxNetSlice, LaxSlicedPacket, NetSlice, SlicedPack
 use crate::{
     capture::Frame,
     client::{Answer, Client},
-    topology::{ORIGINS, VnetPlan},
+    topology::{CLIENT, ORIGINS, VnetPlan},
 };
+
+/// Failures in a row that end a round.
+const GIVE_UP_AFTER: usize = 3;
 
 /// Answers of one service.
 #[derive(Debug)]
@@ -18,21 +21,20 @@ pub struct Round {
     pub plan: VnetPlan,
     /// `http` or `udp`.
     pub kind: &'static str,
-    /// One entry a request, in order.
+    /// One entry a request, in order. Shorter than asked for when too many in a row failed.
     pub answers: Vec<Result<Answer>>,
 }
 
 impl Round {
     /// `GET /` once from each of `ports`.
     pub fn http(client: &Client, plan: VnetPlan, ports: impl IntoIterator<Item = u16>) -> Self {
-        let answers = ports.into_iter().map(|port| client.http_get(plan.vip, port)).collect();
-        Self { plan, kind: "http", answers }
+        Self { plan, kind: "http", answers: ask_all(ports, |port| client.http_get(plan.vip, port)) }
     }
 
     /// One datagram from each of `ports`.
     pub fn udp(client: &Client, plan: VnetPlan, ports: impl IntoIterator<Item = u16>) -> Self {
         let ask = |port: u16| client.udp_exchange(plan.vip, port, format!("number {port}").as_bytes());
-        Self { plan, kind: "udp", answers: ports.into_iter().map(ask).collect() }
+        Self { plan, kind: "udp", answers: ask_all(ports, ask) }
     }
 
     /// Answers by origin: all origins of the network, also those that did not answer.
@@ -44,29 +46,42 @@ impl Round {
         counts
     }
 
-    /// Everything that is wrong with the answers: requests without one, answers of another network, a client
+    /// Everything that is wrong with the answers, errors first and in one line: requests without one, answers of another network, a client
     /// address that is not the client's.
     pub fn mistakes(&self) -> Vec<String> {
         let vnet = self.plan.name;
         let mut mistakes = Vec::new();
-        for answer in &self.answers {
-            match answer {
-                Err(error) => mistakes.push(format!("{vnet} {}: {error:#}", self.kind)),
-                Ok(answer) => {
-                    if answer.vnet != vnet {
-                        mistakes.push(format!("{vnet} {}: answered by {}", self.kind, answer.vnet));
-                    }
-                    if answer.seen_client.port() != answer.own_address.port()
-                        || answer.seen_client.ip() != crate::topology::CLIENT
-                    {
-                        let seen = answer.seen_client;
-                        mistakes.push(format!("{vnet} {}: the origin saw {seen} as the client", self.kind));
-                    }
-                }
+        let mut errors = self.answers.iter().filter_map(|answer| answer.as_ref().err());
+        if let Some(first) = errors.next() {
+            let (failed, all) = (1 + errors.count(), self.answers.len());
+            mistakes.push(format!("{vnet} {}: {failed} of {all} failed, first {first:#}", self.kind));
+        }
+        for answer in self.answers.iter().flatten() {
+            if answer.vnet != vnet {
+                mistakes.push(format!("{vnet} {}: answered by {}", self.kind, answer.vnet));
+            }
+            let seen = answer.seen_client;
+            if seen.port() != answer.own_address.port() || seen.ip() != CLIENT {
+                mistakes.push(format!("{vnet} {}: the origin saw {seen} as the client", self.kind));
             }
         }
         mistakes
     }
+}
+
+/// Asks from every port, but not on and on where nobody answers.
+fn ask_all(ports: impl IntoIterator<Item = u16>, ask: impl Fn(u16) -> Result<Answer>) -> Vec<Result<Answer>> {
+    let mut answers = Vec::new();
+    let mut failed_in_a_row = 0;
+    for port in ports {
+        let answer = ask(port);
+        failed_in_a_row = if answer.is_ok() { 0 } else { failed_in_a_row + 1 };
+        answers.push(answer);
+        if failed_in_a_row == GIVE_UP_AFTER {
+            break;
+        }
+    }
+    answers
 }
 
 /// Private addresses (10.0.0.0/8) in the IP headers of frames, those of packets inside ICMP errors included.

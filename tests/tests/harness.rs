@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
 
 use std::{
+    io::{BufRead, BufReader},
     net::Ipv4Addr,
     panic::{self, AssertUnwindSafe},
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -14,12 +15,14 @@ use etherparse::{IpNumber, Ipv4Header, NetSlice, PacketBuilder, SlicedPacket, Tr
 use lbx_tests::{
     capture::{Capture, Frame},
     client::Client,
-    netns::Netns,
+    netns::{self, Netns},
     offload,
     topology::{
-        CLIENT, EAST, GATEWAY_INNER_MAC, LBX_INNER_MAC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE, Topology,
-        UNDERLAY_DEVICE, VXLAN_PORT, VnetPlan, WEST,
+        CLIENT, EAST, GATEWAY_INNER_MAC, LBX_INNER_MAC, LBX_PUBLIC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE,
+        Topology, UNDERLAY_DEVICE, VXLAN_PORT, VnetPlan, WEST,
     },
+    wait,
+    xdp::{FixedVerdict, Verdict},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -166,6 +169,72 @@ fn nothing_is_left_after_a_panic() {
     outcome.unwrap_err();
     assert!(!run.is_empty(), "the network must have come up");
     assert_eq!(namespaces(&run), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_left_after_ctrl_c_or_sigterm() {
+    for signal in ["-INT", "-TERM"] {
+        let mut playground = Command::new(env!("CARGO_BIN_EXE_lbx-playground"))
+            .arg("--network-only")
+            // A pipe that stays open: the end of the input is not what ends it.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(playground.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let names = lines.find_map(|line| line.strip_prefix("Namespaces: ").map(str::to_owned)).unwrap();
+        assert!(names.split(' ').all(|name| Path::new("/run/netns").join(name).exists()), "{names}");
+        let sent = Command::new("kill").args([signal, &playground.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let ended = wait::until("the playground ends", PATIENCE, || Ok(playground.try_wait()?)).unwrap();
+        // 130 where the signal came before the playground waited for it.
+        assert!(matches!(ended.code(), Some(0 | 130)), "{ended}");
+        assert!(!names.split(' ').any(|name| Path::new("/run/netns").join(name).exists()), "{names}");
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_by_the_next_one_and_nothing_else() {
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let stale = format!("lbx-{:x}-0-client", gone.id());
+    let own = format!("lbx-{:x}-ffff-client", std::process::id());
+    let foreign = format!("lbx-foreign-{:x}", gone.id());
+    for name in [&stale, &own, &foreign] {
+        assert!(Command::new("ip").args(["netns", "add", name]).status().unwrap().success());
+    }
+    netns::remove_stale();
+    let left: Vec<bool> =
+        [&stale, &own, &foreign].map(|name| Path::new("/run/netns").join(name).exists()).to_vec();
+    for name in [&own, &foreign] {
+        assert!(Command::new("ip").args(["netns", "del", name]).status().unwrap().success());
+    }
+    assert_eq!(left, [false, true, true]);
+}
+
+/// The trickiest property of the network: without a native program at the other end, veth drops silently
+/// what an XDP program sends.
+#[test]
+fn frames_that_native_xdp_sends_from_lbx_arrive() {
+    let topology = Topology::new().unwrap();
+    for (device, sender, to) in [
+        (PUBLIC_DEVICE, &topology.client_netns, LBX_PUBLIC),
+        (UNDERLAY_DEVICE, &topology.east.gateway, LBX_UNDERLAY),
+        (UNDERLAY_DEVICE, &topology.west.gateway, LBX_UNDERLAY),
+    ] {
+        let _mirror = topology.lbx.run(|| FixedVerdict::attach(device, Verdict::Return)).unwrap();
+        let capture = Capture::start(sender, device).unwrap();
+        // The sender asks for lbx's MAC by broadcast; the mirror sends the question back.
+        sender.ip(&format!("neigh flush dev {device}")).unwrap();
+        Client::new(sender).with_timeout(Duration::from_millis(1)).udp_exchange(to, 0, b"").unwrap_err();
+        let what = format!("the mirrored ARP request on {device} of {}", sender.name());
+        capture
+            .wait_for(&what, PATIENCE, |frame| {
+                let is_arp = frame.bytes.get(12..14) == Some(&[0x08, 0x06]);
+                (is_arp && !frame.outgoing).then_some(())
+            })
+            .unwrap();
+    }
 }
 
 #[test]

@@ -33,6 +33,9 @@ struct Arguments {
     /// Verify the answers, clean up and exit: 0 = all right, 1 = not.
     #[arg(long)]
     check: bool,
+    /// Bring up the network alone, without lbx in it.
+    #[arg(long, conflicts_with = "check")]
+    network_only: bool,
 }
 
 enum Event {
@@ -59,6 +62,12 @@ fn main() -> ExitCode {
 
 /// Everything is removed when this returns.
 fn play(arguments: &Arguments) -> Result<Vec<String>> {
+    if arguments.network_only {
+        let topology = Topology::new()?;
+        println!("{}\nNamespaces: {}", picture(&topology), topology.namespaces().join(" "));
+        stay(&topology);
+        return Ok(Vec::new());
+    }
     // Before the network, so that nothing has to be taken down again.
     binary("lbx-agent")?;
     binary("lbx-ctl")?;
@@ -172,7 +181,8 @@ fn what_next(topology: &Topology, agent: &Agent) -> Result<String> {
     let ctl = binary("lbx-ctl")?;
     // Relative where that is shorter: the commands are meant to be read.
     let here = std::env::current_dir().context("the current directory")?;
-    let ctl = ctl.strip_prefix(&here).unwrap_or(&ctl).display();
+    let ctl = ctl.strip_prefix(&here).map_or(ctl.clone(), |short| Path::new(".").join(short));
+    let ctl = ctl.display();
     let socket = agent.socket();
     let socket = Path::display(&socket);
     let client = topology.client_netns.path();

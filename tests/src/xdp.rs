@@ -1,8 +1,8 @@
-//! The XDP program `return XDP_PASS`, attached natively.
+//! XDP programs of two instructions, `return VERDICT`, attached natively.
 //!
 //! Frames that native XDP sends over a veth pair arrive only when the receiving end has a native program
-//! too (drivers/net/veth.c, `veth_xdp_xmit`). The two instructions are written out here, so the network
-//! comes up without an eBPF tool chain.
+//! too (drivers/net/veth.c, `veth_xdp_xmit`), so the ends that face lbx pass everything. The instructions
+//! are written out here: the network comes up without an eBPF tool chain.
 
 use std::{
     io,
@@ -21,8 +21,14 @@ const BPF_XDP: u32 = 37;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
-/// `r0 = 2 (XDP_PASS); exit`
-static PROGRAM: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+/// What the program does with every frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// `XDP_PASS`: on to the network stack.
+    Pass,
+    /// `XDP_TX`: back to where it came from.
+    Return,
+}
 
 /// Head of `union bpf_attr` for `BPF_PROG_LOAD`; the kernel takes what is missing as zero.
 #[repr(C)]
@@ -47,17 +53,18 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// An attached pass-all program; detached when dropped.
+/// An attached program; detached when dropped.
 #[derive(Debug)]
-pub struct XdpPass {
+pub struct FixedVerdict {
     _link: OwnedFd,
 }
 
-impl XdpPass {
+impl FixedVerdict {
     /// Attaches to `device` in native mode. Acts in the namespace of the calling thread.
-    pub fn attach(device: &str) -> Result<Self> {
+    pub fn attach(device: &str, verdict: Verdict) -> Result<Self> {
         let ifindex = if_nametoindex(device).with_context(|| format!("there is no device {device}"))?;
-        let program = load().context("cannot load an XDP program: needs root and a kernel with BPF")?;
+        let program =
+            load(verdict).context("cannot load an XDP program: needs root and a kernel with BPF")?;
         let attributes = LinkCreate {
             prog_fd: program.as_raw_fd().cast_unsigned(),
             target_ifindex: ifindex,
@@ -71,11 +78,17 @@ impl XdpPass {
     }
 }
 
-fn load() -> io::Result<OwnedFd> {
+fn load(verdict: Verdict) -> io::Result<OwnedFd> {
+    let action = match verdict {
+        Verdict::Pass => 2,
+        Verdict::Return => 3,
+    };
+    // r0 = action; exit
+    let program: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, action, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let attributes = ProgLoad {
         prog_type: BPF_PROG_TYPE_XDP,
         insn_cnt: 2,
-        insns: PROGRAM.as_ptr() as u64,
+        insns: program.as_ptr() as u64,
         license: c"MIT".as_ptr() as u64,
         log_level: 0,
         log_size: 0,
@@ -84,7 +97,7 @@ fn load() -> io::Result<OwnedFd> {
         prog_flags: BPF_F_XDP_HAS_FRAGS,
     };
     // SAFETY: `ProgLoad` is the head of the attributes of BPF_PROG_LOAD; `insns` points at `insn_cnt`
-    // instructions and `license` at a string with a final zero, both static.
+    // instructions and `license` at a string with a final zero; both outlive the call.
     unsafe { bpf(BPF_PROG_LOAD, &attributes) }
 }
 
