@@ -5,6 +5,7 @@
 
 /// A one's complement sum under way; 32 bits hold the carries of 65,535 words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
 pub struct Sum(u32);
 
 impl Sum {
@@ -46,7 +47,6 @@ impl Sum {
 
     /// The sum folded to 16 bits.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "two folds leave at most 16 bits")]
     pub const fn fold(self) -> u16 {
         let once = (self.0 & 0xffff).wrapping_add(self.0 >> 16);
         let twice = (once & 0xffff).wrapping_add(once >> 16);

@@ -30,7 +30,7 @@ pub fn flow_hash_v4(flow: &FlowV4, seed: &[u64; 2]) -> u32 {
 /// Scales a hash to a number below `range` without a division.
 #[inline(always)]
 pub const fn scale(hash: u32, range: u32) -> u32 {
-    (((hash as u64) * (range as u64)) >> 32) as u32
+    ((hash as u64).wrapping_mul(range as u64) >> 32) as u32
 }
 
 #[cfg(test)]
@@ -49,11 +49,11 @@ mod tests {
             let rounds = 2000_u32;
             for round in 0..rounds {
                 let base = mix(u64::from(round) + 1);
-                let (a, b, c) = (base as u32, (base >> 32) as u32, mix(base) as u32);
+                let (a, b, c) = ((base >> 32) as u32, (mix(base) >> 32) as u32, (mix(!base) >> 32) as u32);
                 let flow = |a: u32, b: u32, c: u32| FlowV4 {
                     source: Be32(a),
                     destination: Be32(b),
-                    source_port: Be16(c as u16),
+                    source_port: Be16((c & 0xffff) as u16),
                     destination_port: Be16((c >> 16) as u16),
                     protocol: 6,
                 };

@@ -72,11 +72,11 @@ unsafe fn store<T: Copy>(at: *mut u8, value: T) {
     }
 }
 
-impl<'a, const N: usize> Window<'a, N> {
+impl<const N: usize> Window<'_, N> {
     /// A window that begins at `bytes`.
     ///
     /// # Safety
-    /// `N` bytes from `bytes` on stay readable for `'a`.
+    /// `N` bytes from `bytes` on stay readable for the lifetime of the window.
     #[inline(always)]
     pub unsafe fn new(bytes: *const u8) -> Self {
         Self { bytes, packet: PhantomData }
@@ -107,11 +107,11 @@ impl<'a, const N: usize> Window<'a, N> {
     }
 }
 
-impl<'a, const N: usize> WindowMut<'a, N> {
+impl<const N: usize> WindowMut<'_, N> {
     /// A window that begins at `bytes`.
     ///
     /// # Safety
-    /// `N` bytes from `bytes` on stay readable and writable, by nobody else, for `'a`.
+    /// `N` bytes from `bytes` on stay readable and writable, by nobody else, for the lifetime of the window.
     #[inline(always)]
     pub unsafe fn new(bytes: *mut u8) -> Self {
         Self { bytes, packet: PhantomData }
@@ -160,11 +160,11 @@ impl<'a, const N: usize> WindowMut<'a, N> {
     #[inline(always)]
     pub fn set_mac<const O: usize>(&mut self, mac: [u8; 6]) {
         const { assert!(O + 6 <= N) };
-        let [a, b, c, d, e, f] = mac;
+        let [a, b, c, d, rest @ ..] = mac;
         // SAFETY: all six bytes lie in the window.
         unsafe {
             store(self.bytes.add(O), u32::from_ne_bytes([a, b, c, d]));
-            store(self.bytes.add(O).add(4), u16::from_ne_bytes([e, f]));
+            store(self.bytes.add(O).add(4), u16::from_ne_bytes(rest));
         }
     }
 }
@@ -208,7 +208,9 @@ impl Packet for SlicePacket<'_> {
     }
 
     fn move_head(&mut self, bytes: i32) -> bool {
-        let Some(start) = self.start.checked_add_signed(-(bytes as isize)) else { return false };
+        let Some(start) = self.start.checked_add_signed((bytes as isize).wrapping_neg()) else {
+            return false;
+        };
         // The kernel keeps at least an Ethernet header (net/core/filter.c, bpf_xdp_adjust_head).
         if start.saturating_add(14) > self.end {
             return false;

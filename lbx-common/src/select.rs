@@ -20,7 +20,7 @@ const NOBODY: u32 = u32::MAX;
 
 /// The endpoint for a flow, with its id.
 #[inline(always)]
-pub fn select<'t, T: Tables>(tables: &'t T, target: Target, hash: u32) -> Option<(u16, &'t EndpointEntry)> {
+pub fn select<T: Tables>(tables: &T, target: Target, hash: u32) -> Option<(u16, &EndpointEntry)> {
     if target.slots() == 0 {
         return None;
     }
@@ -54,7 +54,6 @@ fn next_in_sequence<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
 
 /// The step of a slot's sequence: 1 … slots - 1. As the number of slots is prime, the sequence visits all.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the high half of the hash")]
 pub const fn sequence_step(slot: u32, slots: u32) -> u32 {
     scale((mix(slot as u64 ^ 0x5851_f42d_4c95_7f2d) >> 32) as u32, slots.wrapping_sub(1)).wrapping_add(1)
 }

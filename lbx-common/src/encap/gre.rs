@@ -25,14 +25,14 @@ const SEQUENCE_PRESENT: u16 = 0x1000;
 #[inline(always)]
 pub fn encapsulate<P: Packet>(packet: &mut P, tunnel: &TunnelEntry, inner: &Ipv4) -> Result<(), DropReason> {
     let mut head = open_head::<P, HEAD_LEN>(packet)?;
-    let [a, b, c, d, e, f, ..] = tunnel.head;
-    head.set_word::<0>(a);
-    head.set_word::<8>(b);
-    head.set_word::<16>(c);
-    head.set_word::<24>(d);
-    head.set_word::<32>(e);
-    let [f0, f1, ..] = f.to_ne_bytes();
-    head.set_be16::<40>(Be16(u16::from_ne_bytes([f0, f1])));
+    let [w0, w1, w2, w3, w4, w5, ..] = tunnel.head;
+    head.set_word::<0>(w0);
+    head.set_word::<8>(w1);
+    head.set_word::<16>(w2);
+    head.set_word::<24>(w3);
+    head.set_word::<32>(w4);
+    let [b0, b1, ..] = w5.to_ne_bytes();
+    head.set_be16::<40>(Be16(u16::from_ne_bytes([b0, b1])));
     finish_ipv4(&mut head, tunnel, inner)?;
     Ok(())
 }

@@ -53,7 +53,7 @@ impl Encap {
     /// Bytes that the outer IP packet is longer than the inner one, over IPv4.
     pub const fn overhead(self) -> u16 {
         #[expect(clippy::cast_possible_truncation, reason = "28 or 50")]
-        return (self.head_length() - ETHERNET_LEN) as u16;
+        return self.head_length().wrapping_sub(ETHERNET_LEN) as u16;
     }
 }
 
@@ -79,7 +79,7 @@ pub fn encapsulate<P: Packet>(
 fn open_head<P: Packet, const HEAD: usize>(packet: &mut P) -> Result<WindowMut<'_, HEAD>, DropReason> {
     const { assert!(HEAD > ETHERNET_LEN && HEAD < 128) };
     #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below 128")]
-    if !packet.move_head((HEAD - ETHERNET_LEN) as i32) {
+    if !packet.move_head(const { (HEAD - ETHERNET_LEN) as i32 }) {
         return Err(DropReason::NoHeadroom);
     }
     packet.window_mut::<HEAD>(0).ok_or(DropReason::Inconsistent)
@@ -94,11 +94,9 @@ fn finish_ipv4<const HEAD: usize>(
 ) -> Result<u16, DropReason> {
     const { assert!(HEAD >= ETHERNET_LEN + Ipv4Hdr::LEN) };
     #[expect(clippy::cast_possible_truncation, reason = "below 128")]
-    let payload = inner
-        .total_length
-        .checked_add((HEAD - ETHERNET_LEN - Ipv4Hdr::LEN) as u16)
-        .ok_or(DropReason::TooBig)?;
-    let length = Be16::new(payload.checked_add(Ipv4Hdr::LEN as u16).ok_or(DropReason::TooBig)?);
+    let (overhead, header) = const { ((HEAD - ETHERNET_LEN) as u16, Ipv4Hdr::LEN as u16) };
+    let total = inner.total_length.checked_add(overhead).ok_or(DropReason::TooBig)?;
+    let length = Be16::new(total);
     let tos = inner.tos & 0xfc;
     let fragments = if inner.dont_fragment { DONT_FRAGMENT } else { Be16(0) };
     let sum = Sum::from_raw(tunnel.partial_sum)
@@ -111,5 +109,5 @@ fn finish_ipv4<const HEAD: usize>(
     head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, id) }>(inner.id);
     head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, frags) }>(fragments);
     head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, check) }>(Be16(sum.checksum()));
-    Ok(payload)
+    Ok(total.wrapping_sub(header))
 }

@@ -32,15 +32,15 @@ pub fn encapsulate<P: Packet>(
     hash: u32,
 ) -> Result<(), DropReason> {
     let mut head = open_head::<P, HEAD_LEN>(packet)?;
-    let [a, b, c, d, e, f, g, h, ..] = tunnel.head;
-    head.set_word::<0>(a);
-    head.set_word::<8>(b);
-    head.set_word::<16>(c);
-    head.set_word::<24>(d);
-    head.set_word::<32>(e);
-    head.set_word::<40>(f);
-    head.set_word::<48>(g);
-    head.set_word::<56>(h);
+    let [w0, w1, w2, w3, w4, w5, w6, w7, ..] = tunnel.head;
+    head.set_word::<0>(w0);
+    head.set_word::<8>(w1);
+    head.set_word::<16>(w2);
+    head.set_word::<24>(w3);
+    head.set_word::<32>(w4);
+    head.set_word::<40>(w5);
+    head.set_word::<48>(w6);
+    head.set_word::<56>(w7);
     let datagram = finish_ipv4(&mut head, tunnel, inner)?;
     head.set_be16::<UDP_AT>(source_port(hash));
     head.set_be16::<{ UDP_AT + 4 }>(Be16::new(datagram));
