@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn reasons_have_names_of_their_own_and_fit_the_counters() {
         for (i, a) in DropReason::ALL.iter().enumerate() {
-            assert!((*a as u32) < MAX_REASONS);
+            assert!((*a as u8) < MAX_REASONS);
             for b in &DropReason::ALL[i + 1..] {
                 assert!(a.as_str() != b.as_str() && (*a as u8) < (*b as u8));
             }

@@ -109,10 +109,8 @@ pub trait Tables {
     /// The endpoint id in slot `slot` of a table; the caller keeps `slot` below `target.slots()`.
     #[inline(always)]
     fn slot(&self, target: Target, slot: u32) -> Option<u16> {
-        #[expect(clippy::cast_possible_truncation, reason = "32")]
-        const PER_LINE: u32 = SLOTS_PER_LINE as u32;
-        let line = self.slot_line(target.line().wrapping_add(slot / PER_LINE))?;
-        line.0.get(slot as usize % SLOTS_PER_LINE).copied()
+        let line = self.slot_line(target.line().wrapping_add(slot / SLOTS_PER_LINE))?;
+        line.0.get((slot % SLOTS_PER_LINE) as usize).copied()
     }
 }
 

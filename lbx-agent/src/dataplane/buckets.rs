@@ -185,7 +185,7 @@ mod tests {
         }
         assert!(i > 7000, "full at {i} of 8192");
         let moves = memory.load(MapId::Node, MOVES_WORD) >> 32;
-        assert!(moves > 0 && moves % 2 == 0, "moves must have happened and have ended: {moves}");
+        assert!(moves > 0 && moves.is_multiple_of(2), "moves must have happened and have ended: {moves}");
         for (key, value) in entries(&memory, MAP) {
             assert_eq!(value, [key[0] - 1, key[0] - 1]);
         }
@@ -198,15 +198,12 @@ mod tests {
             let mut model = BTreeMap::new();
             for (key, value) in steps {
                 let key = [key + 1, key / 2];
-                match value {
-                    Some(value) => {
-                        put(&mut memory, MAP, key, [value, !value]).unwrap();
-                        model.insert(key, [value, !value]);
-                    }
-                    None => {
-                        remove(&mut memory, MAP, key);
-                        model.remove(&key);
-                    }
+                if let Some(value) = value {
+                    put(&mut memory, MAP, key, [value, !value]).unwrap();
+                    model.insert(key, [value, !value]);
+                } else {
+                    remove(&mut memory, MAP, key);
+                    model.remove(&key);
                 }
             }
             let found: BTreeMap<_, _> = entries(&memory, MAP).into_iter().collect();

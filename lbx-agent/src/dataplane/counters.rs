@@ -83,6 +83,6 @@ impl Counters for KernelCounters {
     }
 
     fn clear_drops(&mut self, vnet: u32) -> Result<(), CountersError> {
-        (0..MAX_REASONS as u8).try_for_each(|reason| clear(&mut self.drops, drop_index(vnet, reason)))
+        (0..MAX_REASONS).try_for_each(|reason| clear(&mut self.drops, drop_index(vnet, reason)))
     }
 }

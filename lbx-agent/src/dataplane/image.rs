@@ -81,7 +81,7 @@ fn typed<K: Ord, V: Words<2>>(
 
 /// Lines that a table of `slots` slots takes.
 pub fn lines_for(slots: u32) -> u32 {
-    slots.div_ceil(SLOTS_PER_LINE as u32)
+    slots.div_ceil(SLOTS_PER_LINE)
 }
 
 fn read_table(memory: &impl Memory, line: u32, slots: u32) -> Arc<[u16]> {
@@ -91,8 +91,8 @@ fn read_table(memory: &impl Memory, line: u32, slots: u32) -> Arc<[u16]> {
 
 /// Writes a table; nothing may point at its lines yet.
 pub fn write_table(memory: &mut impl Memory, line: u32, slots: &[u16]) {
-    for (line, chunk) in (line..).zip(slots.chunks(SLOTS_PER_LINE)) {
-        let mut padded = [0; SLOTS_PER_LINE];
+    for (line, chunk) in (line..).zip(slots.chunks(SLOTS_PER_LINE as usize)) {
+        let mut padded = [0; SLOTS_PER_LINE as usize];
         for (to, from) in padded.iter_mut().zip(chunk) {
             *to = *from;
         }

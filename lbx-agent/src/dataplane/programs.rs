@@ -98,7 +98,7 @@ impl Sizes {
             MapId::Peers,
             buckets_for(limits.tunnels.saturating_mul(3).saturating_add(limits.virtual_networks)),
         );
-        written(MapId::Slots, limits.table_slots.div_ceil(SLOTS_PER_LINE as u32));
+        written(MapId::Slots, limits.table_slots.div_ceil(SLOTS_PER_LINE));
         // Id 0 stands for "unset".
         written(MapId::Endpoints, limits.endpoints.saturating_add(1));
         written(MapId::Tunnels, limits.tunnels.saturating_add(1));
@@ -106,7 +106,7 @@ impl Sizes {
         let traffic = size_of::<TrafficCounter>();
         sizes.push((map_name::LISTENER_TRAFFIC, limits.listeners.saturating_add(1), traffic));
         sizes.push((map_name::ENDPOINT_TRAFFIC, limits.endpoints.saturating_add(1), traffic));
-        let drops = limits.virtual_networks.saturating_add(1).saturating_mul(MAX_REASONS);
+        let drops = limits.virtual_networks.saturating_add(1).saturating_mul(u32::from(MAX_REASONS));
         sizes.push((map_name::DROPS, drops, size_of::<u64>()));
         Self(sizes)
     }
@@ -142,7 +142,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
     for (name, elements, _) in &sizes.0 {
         loader.map_max_entries(name, *elements).map_pin_path(name, pins.map(name));
     }
-    let mut programs = loader.load(OBJECT).map_err(|error| explain(error))?;
+    let mut programs = loader.load(OBJECT).map_err(explain)?;
     let counters = KernelCounters {
         listeners: per_cpu(&mut programs, map_name::LISTENER_TRAFFIC)?,
         endpoints: per_cpu(&mut programs, map_name::ENDPOINT_TRAFFIC)?,
@@ -150,9 +150,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
     };
     let mut maps = Vec::new();
     for map in MapId::ALL {
-        let data = match programs.take_map(map.name()) {
-            Some(aya::maps::Map::Array(data)) => data,
-            _ => return Err(LoadError::NoObject),
+        let Some(aya::maps::Map::Array(data)) = programs.take_map(map.name()) else {
+            return Err(LoadError::NoObject);
         };
         maps.push((map, data, sizes.of(map)));
     }

@@ -24,8 +24,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::tcp::PROBE_MARK;
-
 /// Which endpoint, and as a member of which pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetKey {
@@ -76,7 +74,7 @@ pub struct HealthChecker {
 }
 
 impl HealthChecker {
-    /// Sends probes by a device, marked with [`PROBE_MARK`]; without one, by the host's own routes.
+    /// Sends probes by a device, marked with [`lbx_common::abi::PROBE_MARK`]; without one, by the host's own routes.
     pub fn new(device: Option<String>) -> Self {
         Self { device: device.map(Arc::from) }
     }

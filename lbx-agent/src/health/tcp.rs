@@ -10,16 +10,12 @@ use std::{
     time::Duration,
 };
 
-use lbx_common::api::Monitor;
+use lbx_common::{abi::PROBE_MARK, api::Monitor};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::TcpSocket,
     time::{Instant, timeout},
 };
-
-/// Firewall mark of probes. What leaves by lbx0 without it is dropped there, so that nobody else on the host
-/// reaches a virtual network.
-pub const PROBE_MARK: u32 = 0x6c62_7800;
 
 /// Why a probe brought no success.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

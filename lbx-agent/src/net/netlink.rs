@@ -77,14 +77,15 @@ pub(crate) fn found<T>(
 
 /// How the XDP program of a device runs; `None` where there is none.
 pub(crate) async fn xdp_mode(handle: &Handle, name: &str) -> Result<Option<AttachMode>, NetError> {
-    let link = link_by_name(handle, name).await?;
-    let xdp = link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| match attribute {
-        LinkAttribute::Xdp(xdp) => Some(xdp),
-        _ => None,
-    });
-    Ok(xdp.into_iter().flatten().find_map(|xdp| match xdp {
-        LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Hardware) => Some(AttachMode::Native),
-        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(AttachMode::Generic),
-        _ => None,
-    }))
+    for attribute in link_by_name(handle, name).await?.into_iter().flat_map(|link| link.attributes) {
+        let LinkAttribute::Xdp(xdp) = attribute else { continue };
+        for attribute in xdp {
+            if let LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Hardware) = attribute {
+                return Ok(Some(AttachMode::Native));
+            } else if let LinkXdp::Attached(XdpAttached::SocketBuffer) = attribute {
+                return Ok(Some(AttachMode::Generic));
+            }
+        }
+    }
+    Ok(None)
 }

@@ -198,7 +198,7 @@ pub fn endpoint_ids(model: &Model, image: &Image) -> BTreeMap<(String, String), 
 pub(super) fn way(environment: &Environment<'_>, remote: Ipv4Addr) -> Option<(Option<NextHop>, u16)> {
     let (next_hop, route_mtu) = environment.next_hops.get(&remote)?;
     let mtu = next_hop.as_ref().map(|hop| hop.mtu).or(*route_mtu).unwrap_or(DEFAULT_MTU);
-    Some((next_hop.clone(), mtu))
+    Some((*next_hop, mtu))
 }
 
 /// MTU for a tunnel whose way is not known yet: what the maps say, else the usual one.

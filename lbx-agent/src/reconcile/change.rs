@@ -71,7 +71,7 @@ impl Reconciler {
         match result {
             Ok(revision) => tracing::info!(revision, "configuration reloaded"),
             Err(error) => {
-                tracing::error!("configuration not reloaded, the one before stays in force: {error}")
+                tracing::error!("configuration not reloaded, the one before stays in force: {error}");
             }
         }
     }

@@ -124,9 +124,9 @@ impl Reconciler {
                     None => return,
                 },
                 Some(observation) = inputs.observations.recv() => {
-                    let mut changed = self.observe(observation);
+                    let mut changed = self.observe(&observation);
                     while let Ok(observation) = inputs.observations.try_recv() {
-                        changed |= self.observe(observation);
+                        changed |= self.observe(&observation);
                     }
                     changed
                 }
@@ -181,16 +181,16 @@ impl Reconciler {
 
     /// Takes a probe's result: the verdict goes into the endpoint's bits at once. Returns whether the plan
     /// may be another one now.
-    fn observe(&mut self, observation: Observation) -> bool {
+    fn observe(&mut self, observation: &Observation) -> bool {
         let name = (observation.key.pool.clone(), observation.key.endpoint.clone());
         let Some(&id) = self.ids.get(&name) else { return false };
         let state = observation.state;
         if observation.changed {
-            let Observation { key, reason, .. } = &observation;
+            let Observation { key, reason, .. } = observation;
             let (pool, endpoint) = (&key.pool, &key.endpoint);
             tracing::info!(pool, endpoint, state = state.as_str(), reason, "health changed");
         }
-        self.seen.entry(name.clone()).or_insert_with(|| Seen::new(&observation)).update(&observation);
+        self.seen.entry(name.clone()).or_insert_with(|| Seen::new(observation)).update(observation);
         if state == HealthState::Unknown {
             return false;
         }
@@ -200,11 +200,11 @@ impl Reconciler {
     }
 
     fn take_next_hop(&mut self, event: NextHopEvent) {
-        match &event.next_hop {
-            Some(hop) => {
-                tracing::info!(remote = %event.remote, ifindex = hop.ifindex, mtu = hop.mtu, "next hop")
-            }
-            None => tracing::warn!(remote = %event.remote, "no next hop: packets go by the slow path"),
+        let remote = event.remote;
+        if let Some(hop) = &event.next_hop {
+            tracing::info!(%remote, ifindex = hop.ifindex, mtu = hop.mtu, "next hop");
+        } else {
+            tracing::warn!(%remote, "no next hop: packets go by the slow path");
         }
         self.next_hops.insert(event.remote, (event.next_hop, event.route_mtu));
     }

@@ -131,7 +131,7 @@ impl Reconciler {
             self.model.vnets.iter().map(|vnet| (vnet.vni, vnet.name.as_str())).collect();
         let vnets = image.vnets.iter().map(|(&id, entry)| (id, names.get(&entry.vni).copied()));
         for (id, name) in [(0, None)].into_iter().chain(vnets) {
-            for number in 0..MAX_REASONS as u8 {
+            for number in 0..MAX_REASONS {
                 let packets = self.kernel.counters.drops(id, number)?;
                 if packets > 0 {
                     let virtual_network = name.map(str::to_owned);
@@ -209,10 +209,10 @@ impl Reconciler {
 
 fn next_hop(entry: &TunnelEntry) -> Option<NextHopStatus> {
     let [first, ..] = entry.head;
-    let [a, b, c, d, e, f, ..] = first.to_ne_bytes();
+    let [mac @ .., _, _] = first.to_ne_bytes();
     (entry.flags & TUNNEL_RESOLVED != 0).then(|| NextHopStatus {
         ifindex: entry.ifindex,
-        mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
     })
 }
 

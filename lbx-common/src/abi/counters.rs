@@ -1,12 +1,12 @@
 //! Per-CPU counters.
 
 /// Reasons that the drop counters have room for, per virtual network.
-pub const MAX_REASONS: u32 = 64;
+pub const MAX_REASONS: u8 = 64;
 
 /// Index of a drop counter. Vnet 0 stands for packets that belong to no virtual network.
 #[inline(always)]
 pub const fn drop_index(vnet: u32, reason: u8) -> u32 {
-    vnet.wrapping_mul(MAX_REASONS).wrapping_add(reason as u32)
+    vnet.wrapping_mul(MAX_REASONS as u32).wrapping_add(reason as u32)
 }
 
 /// Packets and bytes of inner IP packets, per direction.

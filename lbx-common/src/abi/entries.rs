@@ -4,12 +4,12 @@ use super::Words;
 use crate::bytes::{Address, Be16, Be32};
 
 /// Slots in one element of the `SLOTS` map: one cache line.
-pub const SLOTS_PER_LINE: usize = 32;
+pub const SLOTS_PER_LINE: u32 = 32;
 
 /// One cache line of lookup-table slots; each names an endpoint id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub struct SlotLine(pub [u16; SLOTS_PER_LINE]);
+pub struct SlotLine(pub [u16; SLOTS_PER_LINE as usize]);
 
 /// Where a lookup table stands and how long it is, in one word: a service changes its table by one
 /// aligned 64-bit store, so a packet sees the old table or the new one, never a mixture.
