@@ -39,11 +39,10 @@ pub fn select<T: Tables>(tables: &T, target: Target, hash: u32) -> Option<(u16, 
 #[inline(never)]
 fn next_in_sequence<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
     let slots = target.slots();
-    let step = sequence_step(slot, slots);
-    let mut at = slot;
+    let mut state = sequence_start(slot);
     for _ in 0..SEQUENCE_LENGTH {
-        at = advance(at, step, slots);
-        let Some(id) = tables.slot(target, at) else { return NOBODY };
+        state = mix(state);
+        let Some(id) = tables.slot(target, sequence_slot(state, slots)) else { return NOBODY };
         let Some(endpoint) = tables.endpoint(u32::from(id)) else { return NOBODY };
         if endpoint.state & ENDPOINT_TAKES_NEW != 0 {
             return u32::from(id);
@@ -52,15 +51,22 @@ fn next_in_sequence<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
     NOBODY
 }
 
-/// The step of a slot's sequence: 1 … slots - 1. As the number of slots is prime, the sequence visits all.
-#[inline(always)]
-pub const fn sequence_step(slot: u32, slots: u32) -> u32 {
-    scale((mix(slot as u64 ^ 0x5851_f42d_4c95_7f2d) >> 32) as u32, slots.wrapping_sub(1)).wrapping_add(1)
+/// The slots whose owners are asked for a new flow in slot `slot`, in order: its own, then those of its
+/// sequence. What [`select`] does, told to who plans tables.
+pub fn sequence(slot: u32, slots: u32) -> impl Iterator<Item = u32> {
+    let states = core::iter::successors(Some(mix(sequence_start(slot))), |&state| Some(mix(state)));
+    let others = states.map(move |state| sequence_slot(state, slots)).take(SEQUENCE_LENGTH as usize);
+    core::iter::once(slot).chain(others)
 }
 
-/// `(at + step) mod slots`, for `at` and `step` below `slots`.
+/// A sequence jumps by hash. One that walked by equal steps would follow a member's own permutation where
+/// the steps agree, which is one too, and meet that member alone.
 #[inline(always)]
-pub const fn advance(at: u32, step: u32, slots: u32) -> u32 {
-    let next = at.wrapping_add(step);
-    if next >= slots { next.wrapping_sub(slots) } else { next }
+const fn sequence_start(slot: u32) -> u64 {
+    slot as u64 ^ 0x5851_f42d_4c95_7f2d
+}
+
+#[inline(always)]
+const fn sequence_slot(state: u64, slots: u32) -> u32 {
+    scale((state >> 32) as u32, slots)
 }

@@ -110,7 +110,7 @@ impl Turn {
         let slots = u32::try_from(table.len()).unwrap_or(u32::MAX);
         loop {
             let at = self.next as usize;
-            self.next = lbx_common::select::advance(self.next, self.step, slots);
+            self.next = advance(self.next, self.step, slots);
             match table.get_mut(at) {
                 Some(slot) if slot.is_none() => {
                     *slot = Some(id);
@@ -120,6 +120,13 @@ impl Turn {
             }
         }
     }
+}
+
+/// `(at + step) mod slots`, for `at` and `step` below `slots`. As `slots` is prime, every step leads through
+/// all slots.
+const fn advance(at: u32, step: u32, slots: u32) -> u32 {
+    let next = at.wrapping_add(step);
+    if next >= slots { next.wrapping_sub(slots) } else { next }
 }
 
 #[cfg(test)]

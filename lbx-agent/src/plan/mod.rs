@@ -11,3 +11,6 @@ mod planner;
 mod services;
 
 pub use planner::{Environment, NodeFacts, PlanError, UP, endpoint_ids, plan};
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::{
 use lbx_common::{
     abi::{ENDPOINT_TAKES_NEW, EndpointEntry, ListenerKey, ListenerValue, ReplyKey, ReplyValue, Target},
     bytes::Be16,
+    select::sequence,
 };
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     planner::{Environment, PlanError, be32, endpoint_ids},
 };
 use crate::{
-    config::model::{Model, Pool},
+    config::model::{Endpoint, Model, Pool},
     dataplane::{Image, MapId, lines_for},
 };
 
@@ -89,7 +90,7 @@ impl Tables {
         ids: &BTreeMap<(String, String), u16>,
         image: &mut Image,
     ) -> Result<Target, PlanError> {
-        let Some(slots) = maglev::build(&members(pool, model, ids, &image.endpoints), pool.table_size) else {
+        let Some(slots) = table(pool, model, ids, &image.endpoints) else {
             return Ok(Target::default());
         };
         let slots: Arc<[u16]> = slots.into();
@@ -119,29 +120,44 @@ impl Tables {
     }
 }
 
-/// The members of a pool's table: all endpoints with weight, whatever their health, so that a failure moves
-/// only the slots of the endpoint that failed. When half of the weight or more is unusable, a slot's
-/// sequence might end before it finds a usable endpoint; then the table is built over the usable rest.
-fn members(
+/// The table of a pool: over all endpoints with weight, whatever their health, so that a failure moves only
+/// the slots of the endpoint that failed. Where more than half of the weight is unusable, or the sequence of
+/// some slot would end before it finds a usable endpoint, it is built over the usable rest.
+fn table(
     pool: &Pool,
     model: &Model,
     ids: &BTreeMap<(String, String), u16>,
     endpoints: &BTreeMap<u16, EndpointEntry>,
-) -> Vec<Member> {
-    let mut all = Vec::new();
-    let mut usable = Vec::new();
-    for endpoint in &pool.endpoints {
-        let Some(&id) = ids.get(&(pool.name.clone(), endpoint.name.clone())) else { continue };
+) -> Option<Vec<u16>> {
+    let all = members(pool, model, ids);
+    let takes_new = |id: u16| endpoints.get(&id).is_some_and(|e| e.state & ENDPOINT_TAKES_NEW != 0);
+    let usable: Vec<Member> = all.iter().copied().filter(|member| takes_new(member.id)).collect();
+    let weight = |members: &[Member]| members.iter().map(|member| u32::from(member.weight)).sum::<u32>();
+    let table = maglev::build(&all, pool.table_size)?;
+    if usable.len() == all.len() || weight(&usable) == 0 {
+        return Some(table);
+    }
+    if weight(&usable) * 2 >= weight(&all) && every_slot_has_an_owner(&table, takes_new) {
+        return Some(table);
+    }
+    maglev::build(&usable, pool.table_size)
+}
+
+fn members(pool: &Pool, model: &Model, ids: &BTreeMap<(String, String), u16>) -> Vec<Member> {
+    let member = |endpoint: &Endpoint| {
+        let &id = ids.get(&(pool.name.clone(), endpoint.name.clone()))?;
         let vni = model.vnets.get(endpoint.vnet).map_or(0, |vnet| vnet.vni);
         let address = u64::from(be32(endpoint.address).to_host());
-        let identity =
-            maglev::identity(&[u64::from(vni), address, u64::from(endpoint.port.unwrap_or_default())]);
-        let member = Member { identity, weight: endpoint.weight, id };
-        all.push(member);
-        if endpoints.get(&id).is_some_and(|entry| entry.state & ENDPOINT_TAKES_NEW != 0) {
-            usable.push(member);
-        }
-    }
-    let weight = |members: &[Member]| members.iter().map(|member| u32::from(member.weight)).sum::<u32>();
-    if weight(&usable) > 0 && weight(&usable) * 2 <= weight(&all) { usable } else { all }
+        let port = u64::from(endpoint.port.unwrap_or_default());
+        let identity = maglev::identity(&[u64::from(vni), address, port]);
+        Some(Member { identity, weight: endpoint.weight, id })
+    };
+    pool.endpoints.iter().filter_map(member).collect()
+}
+
+/// Whether the sequence of each slot finds an endpoint that takes new flows.
+fn every_slot_has_an_owner(table: &[u16], takes_new: impl Fn(u16) -> bool) -> bool {
+    let slots = u32::try_from(table.len()).unwrap_or(u32::MAX);
+    let takes_new_at = |slot: u32| table.get(slot as usize).is_some_and(|&id| takes_new(id));
+    (0..slots).all(|slot| sequence(slot, slots).any(takes_new_at))
 }

@@ -23,7 +23,7 @@ pub use words::Words;
 /// Version of everything in this module. An agent never takes over maps of another version.
 pub const ABI_VERSION: u32 = 1;
 
-/// Numbers of slots that a lookup table may have: primes, so that every step visits every slot.
+/// Numbers of slots that a lookup table may have: primes, as Maglev permutations need.
 pub const TABLE_SIZES: [u32; 7] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_537];
 
 /// How many slots of a flow's own sequence are tried after the base owner.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lbx_common::select::{advance, sequence_step};
+use lbx_common::select::sequence;
 use proptest::prelude::*;
 
 use super::*;
@@ -21,23 +21,11 @@ fn counts(table: &[u16], members: usize) -> Vec<u32> {
     counts
 }
 
-/// The owner of a new flow in each slot while some endpoints are down: what `lbx_common::select` does,
-/// told by the rule of the design and not by its code.
+/// The owner of a new flow in each slot while some endpoints are down.
 fn owners(table: &[u16], down: &BTreeSet<u16>) -> Vec<Option<u16>> {
     let slots = u32::try_from(table.len()).unwrap();
-    (0..slots)
-        .map(|slot| {
-            let mut at = slot;
-            for _ in 0..=16 {
-                let owner = table[at as usize];
-                if !down.contains(&owner) {
-                    return Some(owner);
-                }
-                at = advance(at, sequence_step(slot, slots), slots);
-            }
-            None
-        })
-        .collect()
+    let owner = |slot| sequence(slot, slots).map(|at| table[at as usize]).find(|id| !down.contains(id));
+    (0..slots).map(owner).collect()
 }
 
 proptest! {
