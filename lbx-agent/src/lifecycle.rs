@@ -24,7 +24,7 @@ use crate::{
     config::{self, model::Model},
     health::HealthChecker,
     net::{netlink, next_hop, probe_path::LBX0},
-    reconcile::{Handle, Inputs, Kernel, Outputs, Reconciler, Start},
+    reconcile::{Found, Handle, Inputs, Kernel, KernelError, Outputs, Reconciler, Start},
     store::{ConfigFile, Store, seed},
 };
 
@@ -52,13 +52,26 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (store, revision, model) = open_store(&options)?;
     let seed = seed::load(model.config.node.hash_seed.as_deref(), &options.state_dir)?;
     let netlink = netlink::connect()?;
-    let kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
-    let adopted = kernel.adopted;
-
     let (targets, targets_seen) = watch::channel(Arc::default());
     let (remotes, remotes_seen) = watch::channel(Vec::new());
-    let start = Start { store, revision, model, kernel, state_dir: options.state_dir.clone(), seed };
-    let reconciler = Reconciler::start(start, Outputs { targets, remotes }).await?;
+    let outputs = Outputs { targets, remotes };
+    let found = Found::look(&options.bpffs)?;
+    let started = async {
+        let kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
+        let adopted = kernel.adopted;
+        let start = Start { store, revision, model, kernel, state_dir: options.state_dir.clone(), seed };
+        Ok::<_, KernelError>((Reconciler::start(start, outputs).await?, adopted))
+    };
+    let (reconciler, adopted) = match started.await {
+        Ok(started) => started,
+        Err(error) => {
+            // A start that fails leaves the kernel as it found it.
+            if let Err(left) = Kernel::take_back(&options.bpffs, &found, &netlink).await {
+                tracing::error!(error = %left, "cannot take back what this start did: run `lbx-agent detach`");
+            }
+            return Err(error.into());
+        }
+    };
 
     let (handle, commands) = Handle::new();
     let (observed, observations) = mpsc::channel(1024);

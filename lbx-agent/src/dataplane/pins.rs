@@ -87,6 +87,21 @@ impl Pins {
             .collect()
     }
 
+    /// The same for a folder that need not be there.
+    pub fn links_in(root: &Path) -> Result<Vec<String>, PinError> {
+        let pins = Self { root: root.to_owned() };
+        if pins.links().exists() { pins.link_names() } else { Ok(Vec::new()) }
+    }
+
+    /// Removes all pinned links but these: their programs are detached.
+    pub fn remove_links_but(&self, kept: &[String]) -> Result<(), PinError> {
+        for name in self.link_names()?.iter().filter(|name| !kept.contains(name)) {
+            let path = self.link(name);
+            fs::remove_file(&path).map_err(|source| PinError::Io { path, source })?;
+        }
+        Ok(())
+    }
+
     /// Removes every pin: links first, so that forwarding stops before maps go.
     pub fn remove_all(root: &Path) -> Result<bool, PinError> {
         let pins = Self { root: root.to_owned() };

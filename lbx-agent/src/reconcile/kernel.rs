@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
 use lbx_common::api::AttachMode;
+use nix::net::if_::if_nametoindex;
 
 use crate::{
     config::model::Model,
@@ -38,6 +39,19 @@ pub enum KernelError {
     /// A write to the maps.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+}
+
+/// What an agent finds in the kernel before it starts.
+pub struct Found {
+    links: Vec<String>,
+    probe_path: bool,
+}
+
+impl Found {
+    /// Looks.
+    pub fn look(bpffs: &Path) -> Result<Self, PinError> {
+        Ok(Self { links: Pins::links_in(bpffs)?, probe_path: if_nametoindex(probe_path::LBX0).is_ok() })
+    }
 }
 
 /// The kernel's side of an agent.
@@ -100,6 +114,23 @@ impl Kernel {
             tracing::warn!(interface, %error, "cannot see how XDP is attached");
             None
         })
+    }
+
+    /// Undoes a start that failed: what `found` does not name was made by it.
+    pub async fn take_back(
+        bpffs: &Path,
+        found: &Found,
+        netlink: &rtnetlink::Handle,
+    ) -> Result<(), KernelError> {
+        if found.links.is_empty() {
+            Pins::remove_all(bpffs)?;
+        } else {
+            Pins::open(bpffs)?.remove_links_but(&found.links)?;
+        }
+        if !found.probe_path {
+            probe_path::remove(netlink).await?;
+        }
+        Ok(())
     }
 
     /// Removes everything that lbx ever put into the kernel under this folder, and its devices and rules.

@@ -23,7 +23,7 @@ use self::{
 };
 pub use self::{
     handle::Handle,
-    kernel::{Kernel, KernelError},
+    kernel::{Found, Kernel, KernelError},
 };
 use crate::{
     config::model::Model,
