@@ -30,6 +30,7 @@ use crate::{
     config,
     http::{self, Request, Response},
     netns::Netns,
+    process::{Finished, finish, wait_for_exit},
     topology::Topology,
     wait,
 };
@@ -37,6 +38,8 @@ use crate::{
 const BPFFS: &str = "/sys/fs/bpf";
 /// Loading and verifying the programs on a busy machine included.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// A few rounds of health checks.
+const HEALTHY_LIMIT: Duration = Duration::from_secs(15);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,17 +50,6 @@ pub enum Source {
     File,
     /// Its own store; empty at first. Configure it with [`Agent::ctl`].
     Store,
-}
-
-/// What a command said when it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// Exit code; `None` after a signal.
-    pub code: Option<i32>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
 }
 
 /// The agent of one topology, running or not. When dropped it is killed and everything it pinned removed.
@@ -135,9 +127,30 @@ impl Agent {
 
     /// Starts the agent and waits until it answers on its socket.
     pub fn start(&self) -> Result<()> {
+        self.start_as(self.run_command()?)
+    }
+
+    /// The same with further arguments for `lbx-agent run`.
+    pub fn start_with_arguments(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = self.run_command()?;
+        command.args(arguments);
+        self.start_as(command)
+    }
+
+    /// The same as [`Agent::start`], under `strace`, which writes every call of bpf(2) and mmap(2) to `trace`, with what their
+    /// descriptors are.
+    pub fn start_traced(&self, trace: &Path) -> Result<()> {
+        let agent = self.run_command()?;
+        let mut command = self.netns.command("strace");
+        // -D: the agent stays this process's child, so that signals reach it.
+        command.args(["-D", "-f", "-qq", "-y", "-e", "trace=bpf,mmap", "-o"]).arg(trace);
+        command.arg(agent.get_program()).args(agent.get_args());
+        self.start_as(command)
+    }
+
+    fn start_as(&self, mut command: Command) -> Result<()> {
         ensure!(self.pid().is_none(), "the agent is running already");
         let log = File::options().create(true).append(true).open(self.files.log()).context("agent.log")?;
-        let mut command = self.run_command()?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A process group of its own: Ctrl-C is for the harness, which ends the agent when it is time.
         let child = command.process_group(0).spawn().context("cannot start lbx-agent")?;
@@ -300,6 +313,14 @@ impl Agent {
     }
 }
 
+/// A network with lbx in it, all endpoints healthy. The topology is dropped last.
+pub fn start_healthy(config: &Config) -> Result<(Topology, Agent)> {
+    let topology = Topology::new()?;
+    let agent = Agent::start_with(&topology, config)?;
+    agent.wait_until_healthy(HEALTHY_LIMIT)?;
+    Ok((topology, agent))
+}
+
 /// Path of a program of the workspace, built beside the one that runs.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("cannot find this program's own path")?;
@@ -311,45 +332,9 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// Runs a command and collects what it says; kills it after `limit`.
-pub fn finish(command: &mut Command, limit: Duration) -> Result<Finished> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-    // Read meanwhile, else a command with much to say waits for ever.
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    std::thread::scope(|scope| {
-        let stdout = scope.spawn(|| read_text(stdout));
-        let stderr = scope.spawn(|| read_text(stderr));
-        let status = wait_for_exit(&mut child, limit);
-        if status.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        let text = |reader: std::thread::ScopedJoinHandle<'_, io::Result<String>>| {
-            reader.join().unwrap_or_else(|_| Ok(String::new()))
-        };
-        let (stdout, stderr) = (text(stdout)?, text(stderr)?);
-        let status = status.with_context(|| format!("{name}; it had said:\n{stdout}{stderr}"))?;
-        Ok(Finished { code: status.code(), stdout, stderr })
-    })
-}
-
-fn read_text(stream: Option<impl io::Read>) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    if let Some(mut stream) = stream {
-        stream.read_to_end(&mut bytes)?;
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn wait_for_exit(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
-    wait::until("the process ends", limit, || Ok(child.try_wait()?))
-}
-
 fn detach_command(program: &Path, files: &Files, netns: &Netns) -> Command {
     let mut command = netns.command(program);
-    command.arg("detach").arg("--bpffs").arg(&files.bpffs);
+    command.arg("detach").arg("--bpffs").arg(&files.bpffs).arg("--socket").arg(files.socket());
     command
 }
 
@@ -391,22 +376,6 @@ fn lock(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_that_says_much_is_read_to_its_end() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "head -c 1000000 /dev/zero | tr '\\0' x; echo no >&2; exit 3"]);
-        let finished = finish(&mut command, Duration::from_secs(10)).unwrap();
-        assert_eq!((finished.code, finished.stdout.len()), (Some(3), 1_000_000));
-        assert_eq!(finished.stderr, "no\n");
-    }
-
-    #[test]
-    fn a_command_that_hangs_is_killed() {
-        let mut command = Command::new("sleep");
-        let error = finish(command.arg("1000"), Duration::from_millis(50)).unwrap_err();
-        assert!(format!("{error:#}").contains("sleep"), "{error:#}");
-    }
 
     #[test]
     fn a_program_that_is_not_built_is_named_with_the_remedy() {

@@ -9,6 +9,8 @@
 //! | [`servers`], [`client`], [`http`] | what sends and answers |
 //! | [`capture`], [`traffic`] | what was on the wire; what must be true of it |
 //! | [`agent`], [`config`] | lbx itself, as processes |
+//! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
+//! | [`process`] | running a command to its end |
 //! | [`cleanup`], [`wait`] | nothing left behind; waiting without guessing |
 //!
 //! The harness never uses lbx's own packet code, so that a mistake there cannot hide itself here.
@@ -22,8 +24,10 @@ pub mod gre_gateway;
 pub mod http;
 pub mod netns;
 pub mod offload;
+pub mod process;
 pub mod servers;
 pub mod topology;
 pub mod traffic;
+pub mod tunnel;
 pub mod wait;
 pub mod xdp;

@@ -46,8 +46,8 @@ impl Round {
         counts
     }
 
-    /// Everything that is wrong with the answers, errors first and in one line: requests without one, answers of another network, a client
-    /// address that is not the client's.
+    /// Everything that is wrong with the answers: first, in one line, requests without any, then answers of
+    /// another network and client addresses that are not the client's.
     pub fn mistakes(&self) -> Vec<String> {
         let vnet = self.plan.name;
         let mut mistakes = Vec::new();

@@ -1,6 +1,6 @@
 //! The harness by itself, without lbx: what the end-to-end tests take for granted. Needs root.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use etherparse::{IpNumber, Ipv4Header, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use lbx_tests::{
     capture::{Capture, Frame},
     client::Client,
@@ -19,12 +19,11 @@ use lbx_tests::{
     offload,
     topology::{
         CLIENT, EAST, GATEWAY_INNER_MAC, LBX_INNER_MAC, LBX_PUBLIC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE,
-        Topology, UNDERLAY_DEVICE, VXLAN_PORT, VnetPlan, WEST,
+        Topology, UNDERLAY_DEVICE, VnetPlan, WEST,
     },
-    wait,
+    tunnel, wait,
     xdp::{FixedVerdict, Verdict},
 };
-use socket2::{Domain, Protocol, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -77,10 +76,10 @@ fn both_gateways_unwrap_packets_and_wrap_the_replies() {
         for source in [CLIENT, plan.probe_source] {
             for (_, origin) in ORIGINS {
                 let capture = Capture::start(&topology.lbx, UNDERLAY_DEVICE).unwrap();
-                send(&topology.lbx, &wrap(plan, plan.vni, &tcp_syn(source, origin)));
+                send_wrapped(&topology, plan, plan.vni, &tcp_syn(source, origin));
                 let what = format!("the SYN-ACK of {origin} to {source} through {}", plan.name);
                 capture.wait_for(&what, PATIENCE, |frame| is_syn_ack(frame, plan, origin, source)).unwrap();
-                send(&topology.lbx, &wrap(plan, plan.vni, &udp(source, origin, b"hello")));
+                send_wrapped(&topology, plan, plan.vni, &udp(source, origin, b"hello"));
                 let what = format!("the echo of {origin} to {source} through {}", plan.name);
                 capture.wait_for(&what, PATIENCE, |frame| is_echo(frame, plan, origin, source)).unwrap();
             }
@@ -94,9 +93,9 @@ fn a_gateway_takes_no_packet_with_another_key() {
     for plan in [EAST, WEST] {
         let capture = Capture::start(&topology.lbx, UNDERLAY_DEVICE).unwrap();
         let origin = ORIGINS[0].1;
-        send(&topology.lbx, &wrap(plan, plan.vni + 100, &udp(CLIENT, origin, b"wrong key")));
+        send_wrapped(&topology, plan, plan.vni + 100, &udp(CLIENT, origin, b"wrong key"));
         // The answer to a packet sent later shows that the first one has been dealt with.
-        send(&topology.lbx, &wrap(plan, plan.vni, &udp(CLIENT, ORIGINS[1].1, b"right key")));
+        send_wrapped(&topology, plan, plan.vni, &udp(CLIENT, ORIGINS[1].1, b"right key"));
         capture.wait_for("the echo", PATIENCE, |frame| is_echo(frame, plan, ORIGINS[1].1, CLIENT)).unwrap();
         let frames = capture.stop().unwrap();
         assert!(!frames.iter().any(|frame| is_echo(frame, plan, origin, CLIENT).is_some()));
@@ -274,51 +273,25 @@ fn udp(source: Ipv4Addr, origin: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// An outer IPv4 packet from lbx to the gateway, as page 2.5 of the design describes it.
-fn wrap(plan: VnetPlan, key: u32, inner: &[u8]) -> Vec<u8> {
-    let (from, to) = (LBX_UNDERLAY.octets(), plan.gateway_address.octets());
-    let mut packet = Vec::new();
-    if plan.vni == EAST.vni {
-        let mut payload = vec![0x20, 0x00, 0x08, 0x00];
-        payload.extend(key.to_be_bytes());
-        payload.extend(inner);
-        let length = u16::try_from(payload.len()).unwrap();
-        Ipv4Header::new(length, 64, IpNumber::GRE, from, to).unwrap().write(&mut packet).unwrap();
-        packet.extend(payload);
-    } else {
-        let mut payload = vec![0x08, 0, 0, 0];
-        payload.extend((key << 8).to_be_bytes());
-        payload.extend(mac(GATEWAY_INNER_MAC));
-        payload.extend(mac(LBX_INNER_MAC));
-        payload.extend([0x08, 0x00]);
-        payload.extend(inner);
-        let builder = PacketBuilder::ipv4(from, to, 64).udp(50_000, VXLAN_PORT);
-        builder.write(&mut packet, &payload).unwrap();
-    }
-    packet
+/// A packet from lbx to the gateway.
+fn send_wrapped(topology: &Topology, plan: VnetPlan, key: u32, inner: &[u8]) {
+    let packet = tunnel::wrap(plan.encap, LBX_UNDERLAY, plan.gateway_address, key, inner).unwrap();
+    tunnel::send(&topology.lbx, &packet).unwrap();
 }
 
 /// The inner packet of a reply of the gateway with the right key.
 fn unwrap(frame: &Frame, plan: VnetPlan) -> Option<Vec<u8>> {
-    let packet = SlicedPacket::from_ethernet(&frame.bytes).ok()?;
-    let Some(NetSlice::Ipv4(ip)) = &packet.net else { return None };
-    let ends = (ip.header().source_addr(), ip.header().destination_addr());
-    if ends != (plan.gateway_address, LBX_UNDERLAY) {
+    let packet = tunnel::unwrap(&frame.bytes).unwrap()?;
+    let ends = (plan.gateway_address.octets(), LBX_UNDERLAY.octets());
+    if (packet.outer.source, packet.outer.destination) != ends {
         return None;
     }
-    if plan.vni == EAST.vni {
-        let gre = ip.payload_ip_number().eq(&IpNumber::GRE).then_some(ip.payload().payload)?;
-        let key = plan.vni.to_be_bytes();
-        gre.strip_prefix(&[0x20, 0, 0x08, 0])?.strip_prefix(&key).map(<[u8]>::to_vec)
-    } else {
-        let Some(TransportSlice::Udp(udp)) = &packet.transport else { return None };
-        assert_eq!(udp.destination_port(), VXLAN_PORT);
-        let vni = (plan.vni << 8).to_be_bytes();
-        let inner = udp.payload().strip_prefix(&[0x08, 0, 0, 0])?.strip_prefix(&vni)?;
-        assert_eq!(inner[..6], mac(LBX_INNER_MAC));
-        assert_eq!(inner[6..12], mac(GATEWAY_INNER_MAC));
-        Some(inner[14..].to_vec())
+    assert_eq!((packet.encap, packet.key), (plan.encap, plan.vni));
+    if let Some(macs) = packet.inner_macs {
+        let expected = (tunnel::mac(LBX_INNER_MAC).unwrap(), tunnel::mac(GATEWAY_INNER_MAC).unwrap());
+        assert_eq!(macs, expected);
     }
+    Some(packet.inner)
 }
 
 fn is_syn_ack(frame: &Frame, plan: VnetPlan, origin: Ipv4Addr, to: Ipv4Addr) -> Option<()> {
@@ -344,18 +317,4 @@ fn is_echo(frame: &Frame, plan: VnetPlan, origin: Ipv4Addr, to: Ipv4Addr) -> Opt
     let name = ORIGINS.iter().find(|(_, address)| *address == origin).unwrap().0;
     let expected = format!("{} {name} {origin} client={to}:40000 ", plan.name);
     (from_origin && udp.payload().starts_with(expected.as_bytes())).then_some(())
-}
-
-fn send(netns: &Netns, packet: &[u8]) {
-    let to = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
-    let socket = netns
-        .run(|| Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?))
-        .unwrap();
-    let to = std::net::SocketAddr::from((to, 0)).into();
-    assert_eq!(socket.send_to(packet, &to).unwrap(), packet.len());
-}
-
-fn mac(text: &str) -> [u8; 6] {
-    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    bytes.try_into().unwrap()
 }
