@@ -9,7 +9,7 @@ use network_types::{ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
 use crate::{
     bytes::{Be16, Be32},
     flow::FlowV4,
-    packet::Packet,
+    packet::{Packet, Window},
 };
 
 /// Bytes of an Ethernet header.
@@ -147,25 +147,28 @@ pub struct Transport {
     pub flags: TcpFlags,
 }
 
-/// The TCP or UDP header of an unfragmented packet; `None` where it is cut off or another protocol.
+/// Why there is no [`Transport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoTransport {
+    /// Another protocol.
+    Other,
+    /// The packet ends within the header.
+    CutOff,
+}
+
+/// The TCP or UDP header of an unfragmented packet.
 #[inline(always)]
-pub fn transport<P: Packet>(packet: &P, ip: &Ipv4) -> Option<Transport> {
+pub fn transport<P: Packet>(packet: &P, ip: &Ipv4) -> Result<Transport, NoTransport> {
     let (source_port, destination_port, flags) = match ip.protocol {
         TCP => {
-            if usize::from(ip.payload_length()) < TcpHdr::LEN {
-                return None;
-            }
-            let header = packet.window::<{ TcpHdr::LEN }>(ip.payload_at)?;
+            let header = header::<P, { TcpHdr::LEN }>(packet, ip).ok_or(NoTransport::CutOff)?;
             (header.be16::<0>(), header.be16::<2>(), TcpFlags(header.byte::<13>()))
         }
         UDP => {
-            if usize::from(ip.payload_length()) < UdpHdr::LEN {
-                return None;
-            }
-            let header = packet.window::<{ UdpHdr::LEN }>(ip.payload_at)?;
+            let header = header::<P, { UdpHdr::LEN }>(packet, ip).ok_or(NoTransport::CutOff)?;
             (header.be16::<0>(), header.be16::<2>(), TcpFlags(0))
         }
-        _ => return None,
+        _ => return Err(NoTransport::Other),
     };
     let flow = FlowV4 {
         source: ip.source,
@@ -174,5 +177,14 @@ pub fn transport<P: Packet>(packet: &P, ip: &Ipv4) -> Option<Transport> {
         destination_port,
         protocol: ip.protocol,
     };
-    Some(Transport { flow, flags })
+    Ok(Transport { flow, flags })
+}
+
+/// The first `N` bytes of the payload, where the packet's length covers them.
+#[inline(always)]
+fn header<'a, P: Packet, const N: usize>(packet: &'a P, ip: &Ipv4) -> Option<Window<'a, N>> {
+    if usize::from(ip.payload_length()) < N {
+        return None;
+    }
+    packet.window::<N>(ip.payload_at)
 }

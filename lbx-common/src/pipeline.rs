@@ -10,7 +10,7 @@ use crate::{
     hash::flow_hash_v4,
     nat::{End, Socket, translate},
     packet::Packet,
-    parse::{self, ETHER_IPV4, ETHERNET_LEN, Ipv4, NotIpv4, TCP, Transport, ethernet_ipv4},
+    parse::{self, ETHER_IPV4, ETHERNET_LEN, Ipv4, NoTransport, NotIpv4, TCP, Transport, ethernet_ipv4},
     reason::{DropReason, Verdict},
     select::select,
     tables::{Direction, Route, RouteQuery, Tables},
@@ -73,8 +73,10 @@ fn classify<P: Packet, T: Tables>(packet: &mut P, tables: &T, roles: Roles) -> V
     if ip.fragment {
         return unserved(tables, roles, ip.destination, DropReason::FragmentUnknown);
     }
-    let Some(transport) = parse::transport(packet, &ip) else {
-        return unserved(tables, roles, ip.destination, DropReason::VipNoService);
+    let transport = match parse::transport(packet, &ip) {
+        Ok(transport) => transport,
+        Err(NoTransport::Other) => return unserved(tables, roles, ip.destination, DropReason::VipNoService),
+        Err(NoTransport::CutOff) => return unserved(tables, roles, ip.destination, DropReason::Malformed),
     };
     let flow = &transport.flow;
     let key =
@@ -181,8 +183,10 @@ fn from_vnet<P: Packet, T: Tables>(packet: &mut P, tables: &T, admitted: &decap:
     if inner.fragment {
         return drop(vnet, DropReason::FragmentUnknown);
     }
-    let Some(transport) = parse::transport(packet, &inner) else {
-        return drop(vnet, DropReason::ReplyNoService);
+    let transport = match parse::transport(packet, &inner) {
+        Ok(transport) => transport,
+        Err(NoTransport::Other) => return drop(vnet, DropReason::ReplyNoService),
+        Err(NoTransport::CutOff) => return drop(vnet, DropReason::TunnelMalformed),
     };
     // Neither clients nor the health checker are servers to a virtual network.
     if transport.flags.is_syn() {

@@ -338,7 +338,8 @@ fn detach_command(program: &Path, files: &Files, netns: &Netns) -> Command {
     command
 }
 
-fn mount_bpffs() -> Result<()> {
+/// Makes sure that pins have a file system to be on.
+pub fn mount_bpffs() -> Result<()> {
     if statfs(BPFFS).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC) {
         return Ok(());
     }

@@ -9,6 +9,7 @@
 //! | [`servers`], [`client`], [`http`] | what sends and answers |
 //! | [`capture`], [`traffic`] | what was on the wire; what must be true of it |
 //! | [`agent`], [`config`] | lbx itself, as processes |
+//! | [`lab`] | the programs alone, run on single packets |
 //! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
 //! | [`process`] | running a command to its end |
 //! | [`cleanup`], [`wait`] | nothing left behind; waiting without guessing |
@@ -22,6 +23,7 @@ pub mod client;
 pub mod config;
 pub mod gre_gateway;
 pub mod http;
+pub mod lab;
 pub mod netns;
 pub mod offload;
 pub mod process;

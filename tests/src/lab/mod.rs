@@ -1,0 +1,336 @@
+//! The loaded programs with real maps, run on packets that a test makes (`BPF_PROG_TEST_RUN`), beside the
+//! same pipeline run on the host over a copy of the maps.
+//!
+//! The maps are filled by lbx's own planner from a configuration; what must come out is for the tests to say.
+
+mod model;
+
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use lbx_agent::{
+    config::{self, model::Model},
+    dataplane::{Counters as _, Image, Loaded, Pins, Sizes, apply, diff, load},
+    net::next_hop::NextHop,
+    plan::{Environment, NodeFacts, plan},
+};
+use lbx_common::{
+    abi::program_name,
+    api::{Config, HealthState, Traffic},
+    packet::SlicePacket,
+    pipeline::{self, Roles},
+    reason::{DropReason, Verdict},
+};
+
+use self::model::ModelTables;
+use crate::{
+    agent::mount_bpffs,
+    cleanup::Guard,
+    netns::{self, Netns},
+    topology::{CLIENT, LBX_PUBLIC, PUBLIC_DEVICE, UNDERLAY_DEVICE},
+};
+
+/// Where a packet arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// An interface with role `public`.
+    Public,
+    /// An interface with role `underlay`.
+    Underlay,
+    /// An interface with role `both`.
+    Both,
+    /// `lbx1`.
+    Probe,
+}
+
+impl On {
+    /// The program that runs there.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Public => program_name::PUBLIC,
+            Self::Underlay => program_name::UNDERLAY,
+            Self::Both => program_name::BOTH,
+            Self::Probe => program_name::PROBE,
+        }
+    }
+}
+
+/// What a program did with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Dropped.
+    Drop,
+    /// To the kernel's stack.
+    Pass,
+    /// Out of this or another interface.
+    Send,
+}
+
+/// A packet after a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the program did.
+    pub action: Action,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+/// A packet after the pipeline on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostOutcome {
+    /// As the kernel would tell it.
+    pub outcome: Outcome,
+    /// With the drop reason and the egress.
+    pub verdict: Verdict,
+}
+
+/// Room in front of a frame, as XDP has it in a test run (`XDP_PACKET_HEADROOM`).
+const HEADROOM: usize = 256;
+/// What the kernel keeps of it for itself (`struct xdp_frame`).
+const KERNELS_HEADROOM: usize = 40;
+/// Longest frame that a test may make.
+const MAX_FRAME: usize = 2048;
+
+/// MAC of the client, and of the gateways' next hop.
+pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x77];
+/// A host on the client's network whose MAC nobody knows.
+pub const UNRESOLVED_CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
+
+/// Programs, maps and a namespace to run in.
+pub struct Lab {
+    loaded: Loaded,
+    model: Model,
+    image: Image,
+    tables: ModelTables,
+    /// Interface index of the public device.
+    pub public: u32,
+    netns: Netns,
+    _removal: Guard,
+}
+
+impl Lab {
+    /// Loads the programs and fills the maps from `config`: all endpoints healthy, all gateways resolved.
+    pub fn new(config: &Config) -> Result<Self> {
+        Self::with_down(config, &[])
+    }
+
+    /// The same with some endpoints down, each named by pool and endpoint.
+    pub fn with_down(config: &Config, down: &[(&str, &str)]) -> Result<Self> {
+        mount_bpffs()?;
+        let name = netns::name_of(&netns::unique_run_name(), "lab");
+        let netns = Netns::create(&name)?;
+        let root = Path::new("/sys/fs/bpf").join(&name);
+        let removal = Guard::new({
+            let root = root.clone();
+            move || drop(Pins::remove_all(&root))
+        });
+        let model = config::validate(config.clone()).map_err(|mistakes| anyhow!("{mistakes:?}"))?;
+        let mut loaded = load_programs(&root, &Sizes::new(&model.limits))?;
+        let devices = Devices::make(&netns)?;
+        let image = planned(&model, &devices, down)?;
+        let steps = diff(&Image::observe(&loaded.memory), &image);
+        apply(&mut loaded.memory, &mut loaded.counters, &steps)?;
+        let tables = ModelTables::new(&loaded.memory, devices.routes());
+        Ok(Self { loaded, model, image, tables, public: devices.public, netns, _removal: removal })
+    }
+
+    /// Runs the program for `on` over a frame.
+    pub fn run(&self, on: On, frame: &[u8]) -> Result<Outcome> {
+        let mut outcomes = self.run_all(on, &[frame.to_vec()])?;
+        outcomes.pop().context("one frame has one outcome")
+    }
+
+    /// Runs the program for `on` over frames, one after the other.
+    pub fn run_all(&self, on: On, frames: &[Vec<u8>]) -> Result<Vec<Outcome>> {
+        let program = self.loaded.programs.program(on.program()).context("the program")?;
+        let program: &Xdp = program.try_into()?;
+        // Inside, so that the FIB is that of the lab.
+        self.netns.run(|| frames.iter().map(|frame| run_xdp(program, frame)).collect())
+    }
+
+    /// Runs the guard of `lbx0` over a frame without a mark; whether it passed.
+    pub fn guard_passes(&self, frame: &[u8]) -> Result<bool> {
+        let program = self.loaded.programs.program(program_name::GUARD).context("the program")?;
+        let program: &SchedClassifier = program.try_into()?;
+        let mut out = vec![0; MAX_FRAME];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        Ok(program.test_run(options)?.return_value == 0)
+    }
+
+    /// Runs the pipeline on the host over a frame, with the maps as they are.
+    pub fn run_on_host(&self, on: On, frame: &[u8]) -> HostOutcome {
+        let mut buffer = vec![0; HEADROOM - KERNELS_HEADROOM];
+        let start = buffer.len();
+        buffer.extend(frame);
+        let mut packet = SlicePacket::new(&mut buffer, start);
+        let roles = |public, underlay| Roles { public, underlay };
+        let verdict = match on {
+            On::Public => pipeline::ingress(&mut packet, &self.tables, roles(true, false)),
+            On::Underlay => pipeline::ingress(&mut packet, &self.tables, roles(false, true)),
+            On::Both => pipeline::ingress(&mut packet, &self.tables, roles(true, true)),
+            On::Probe => pipeline::probe(&mut packet, &self.tables),
+        };
+        let action = match verdict {
+            Verdict::Pass => Action::Pass,
+            Verdict::Drop { .. } => Action::Drop,
+            Verdict::Transmit { .. } | Verdict::ToHost => Action::Send,
+        };
+        HostOutcome { outcome: Outcome { action, frame: packet.bytes().to_vec() }, verdict }
+    }
+
+    /// Packets dropped for `reason`, in a virtual network or in none.
+    pub fn drops(&self, vnet: Option<&str>, reason: DropReason) -> Result<u64> {
+        let id = vnet.map(|name| self.vnet_id(name)).transpose()?.unwrap_or(0);
+        Ok(self.loaded.counters.drops(id, reason as u8)?)
+    }
+
+    /// All drop counters that are not zero, by vnet id and reason.
+    pub fn all_drops(&self) -> Result<BTreeMap<(u32, DropReason), u64>> {
+        let mut found = BTreeMap::new();
+        for id in [0].into_iter().chain(self.image.vnets.keys().copied()) {
+            for &reason in DropReason::ALL {
+                let count = self.loaded.counters.drops(id, reason as u8)?;
+                if count > 0 {
+                    found.insert((id, reason), count);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same as the pipeline on the host counted them.
+    pub fn all_drops_on_host(&self) -> BTreeMap<(u32, DropReason), u64> {
+        self.tables.drops()
+    }
+
+    /// Counters of all listeners together.
+    pub fn listener_traffic(&self) -> Result<Traffic> {
+        let mut sum = Traffic::default();
+        for id in self.image.listeners.values().map(|listener| listener.id).filter(|&id| id != 0) {
+            let one = self.loaded.counters.listener(id)?;
+            sum.in_packets += one.in_packets;
+            sum.in_bytes += one.in_bytes;
+            sum.out_packets += one.out_packets;
+            sum.out_bytes += one.out_bytes;
+            sum.tcp_syns += one.tcp_syns;
+        }
+        Ok(sum)
+    }
+
+    /// What the kernel knows of each program, by name.
+    pub fn programs(&self) -> Result<BTreeMap<String, ProgramInfo>> {
+        let programs = self.loaded.programs.programs();
+        programs.map(|(name, program)| Ok((name.to_owned(), program.info()?))).collect()
+    }
+
+    fn vnet_id(&self, name: &str) -> Result<u32> {
+        let vnet = self.model.vnets.iter().find(|vnet| vnet.name == name);
+        let vni = vnet.with_context(|| format!("there is no virtual network {name}"))?.vni;
+        let found = self.image.vnets.iter().find(|(_, entry)| entry.vni == vni);
+        Ok(*found.context("a network of the model is in the image")?.0)
+    }
+}
+
+fn load_programs(root: &Path, sizes: &Sizes) -> Result<Loaded> {
+    let loaded = load(&Pins::open(root)?, sizes)?;
+    ensure!(!loaded.adopted, "a lab has maps of its own");
+    Ok(loaded)
+}
+
+fn run_xdp(program: &Xdp, frame: &[u8]) -> Result<Outcome> {
+    let mut out = vec![0; MAX_FRAME + HEADROOM];
+    let options =
+        TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+    let result = program.test_run(options)?;
+    out.truncate(usize::try_from(result.data_size_out)?);
+    let action = match result.return_value {
+        1 => Action::Drop,
+        2 => Action::Pass,
+        3 | 4 => Action::Send,
+        other => return Err(anyhow!("the program answered {other}")),
+    };
+    Ok(Outcome { action, frame: out })
+}
+
+/// Devices of the lab's namespace.
+struct Devices {
+    public: u32,
+    public_mac: [u8; 6],
+    underlay: u32,
+    underlay_mac: [u8; 6],
+    lbx0: u32,
+    lbx0_mac: [u8; 6],
+    lbx1: u32,
+    lbx1_mac: [u8; 6],
+}
+
+impl Devices {
+    fn make(netns: &Netns) -> Result<Self> {
+        let mac = |last: u8| [0x02, 0, 0, 0, 0, last];
+        let colons = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+        for (device, other, last) in
+            [(PUBLIC_DEVICE, "public1", 1), (UNDERLAY_DEVICE, "underlay1", 2), ("lbx0", "lbx1", 3)]
+        {
+            netns.ip(&format!(
+                "link add {device} address {} type veth peer name {other}",
+                colons(mac(last))
+            ))?;
+            netns.ip(&format!("link set {other} up"))?;
+            netns.ip(&format!("link set {device} up"))?;
+        }
+        netns.ip(&format!("addr add {LBX_PUBLIC}/24 dev {PUBLIC_DEVICE}"))?;
+        let client_mac = colons(PEER_MAC);
+        netns.ip(&format!("neigh add {CLIENT} lladdr {client_mac} dev {PUBLIC_DEVICE} nud permanent"))?;
+        netns.sysctl("net/ipv4/conf/lbx0/forwarding", "1")?;
+        let index = |name: &str| -> Result<u32> {
+            netns.run(|| Ok(nix::net::if_::if_nametoindex(name)?)).with_context(|| name.to_owned())
+        };
+        Ok(Self {
+            public: index(PUBLIC_DEVICE)?,
+            public_mac: mac(1),
+            underlay: index(UNDERLAY_DEVICE)?,
+            underlay_mac: mac(2),
+            lbx0: index("lbx0")?,
+            lbx0_mac: mac(3),
+            lbx1: index("lbx1")?,
+            lbx1_mac: mac(4),
+        })
+    }
+
+    fn routes(&self) -> model::Routes {
+        model::Routes { ifindex: self.public, source: self.public_mac, destination: PEER_MAC }
+    }
+}
+
+/// What the planner makes of the model on empty maps.
+fn planned(model: &Model, devices: &Devices, down: &[(&str, &str)]) -> Result<Image> {
+    let hop = NextHop {
+        ifindex: devices.underlay,
+        source_mac: devices.underlay_mac,
+        destination_mac: PEER_MAC,
+        mtu: 1600,
+    };
+    let remotes = model.vnets.iter().filter_map(|vnet| Some(vnet.tunnel.as_ref()?.remote));
+    let next_hops = remotes.map(|remote| (remote, (Some(hop), Some(hop.mtu)))).collect();
+    let mut verdicts = BTreeMap::new();
+    for pool in &model.pools {
+        for endpoint in &pool.endpoints {
+            let is_down = down.contains(&(pool.name.as_str(), endpoint.name.as_str()));
+            let state = if is_down { HealthState::Unhealthy } else { HealthState::Healthy };
+            verdicts.insert((pool.name.clone(), endpoint.name.clone()), state);
+        }
+    }
+    let environment = Environment {
+        node: NodeFacts {
+            lbx0: (devices.lbx0, devices.lbx0_mac),
+            lbx1: (devices.lbx1, devices.lbx1_mac),
+            seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
+        },
+        sizes: &Sizes::new(&model.limits),
+        next_hops: &next_hops,
+        verdicts: &verdicts,
+    };
+    Ok(plan(model, &environment, &Image::default())?)
+}
