@@ -2,7 +2,7 @@
 
 use lbx_common::api::{Config, ConfigDocument, HealthReport, Mistake, Revision, StatsReport, StatusReport};
 
-/// Why a change of the configuration was refused. Nothing has changed then.
+/// Why the agent refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedError {
     /// The new configuration does not make sense.
@@ -21,6 +21,9 @@ pub enum RefusedError {
     /// The configuration belongs to a file.
     #[error("this agent takes its configuration from {0}: change that file, the agent reloads it by itself")]
     ReadOnly(String),
+    /// The agent is about to end.
+    #[error("the agent is stopping: nothing was changed")]
+    Stopping,
     /// The configuration is right but the kernel or the disk did not take it.
     #[error("{0}")]
     Failed(String),
@@ -29,7 +32,7 @@ pub enum RefusedError {
 /// The running agent, as the API sees it.
 pub trait Control: Clone + Send + Sync + 'static {
     /// The configuration that is in force.
-    fn config(&self) -> impl Future<Output = ConfigDocument> + Send;
+    fn config(&self) -> impl Future<Output = Result<ConfigDocument, RefusedError>> + Send;
 
     /// Replaces the whole configuration: validated, stored durably, then applied. `expected` is the
     /// revision that the writer had read; `None` overwrites whatever is there.
@@ -43,11 +46,11 @@ pub trait Control: Clone + Send + Sync + 'static {
     fn validate(&self, config: Config) -> impl Future<Output = Result<(), RefusedError>> + Send;
 
     /// Health of all endpoints.
-    fn health(&self) -> impl Future<Output = HealthReport> + Send;
+    fn health(&self) -> impl Future<Output = Result<HealthReport, RefusedError>> + Send;
 
     /// Counters.
-    fn stats(&self) -> impl Future<Output = StatsReport> + Send;
+    fn stats(&self) -> impl Future<Output = Result<StatsReport, RefusedError>> + Send;
 
     /// The agent and its data plane.
-    fn status(&self) -> impl Future<Output = StatusReport> + Send;
+    fn status(&self) -> impl Future<Output = Result<StatusReport, RefusedError>> + Send;
 }

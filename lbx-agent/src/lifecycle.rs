@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use lbx_common::api::Config;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -48,9 +49,10 @@ pub struct Options {
 
 /// Runs the agent until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    raise_descriptor_limit();
     let socket = api::bind(&options.socket)?;
     let (store, revision, model) = open_store(&options)?;
-    let seed = seed::load(model.config.node.hash_seed.as_deref(), &options.state_dir)?;
+    let seed = seed::load_or_make(model.config.node.hash_seed.as_deref(), &options.state_dir)?;
     let netlink = netlink::connect()?;
     let (targets, targets_seen) = watch::channel(Arc::default());
     let (remotes, remotes_seen) = watch::channel(Vec::new());
@@ -130,6 +132,16 @@ pub fn check(file: &Path) -> anyhow::Result<()> {
     ConfigFile::open(file)?.load()?;
     println!("{}: no mistakes", file.display());
     Ok(())
+}
+
+/// A probe under way has a socket, and thousands may be: the usual soft limit of 1024 is for programs that use
+/// select(2).
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files: many probes at once may fail");
+    }
 }
 
 /// One token a stage of the stop.

@@ -21,6 +21,8 @@ pub struct Admitted {
     pub peer: PeerValue,
     /// Offset of the inner IP packet.
     pub inner_at: usize,
+    /// Offset of the end of the outer packet; what follows it in the frame is padding.
+    pub end: usize,
 }
 
 /// What the outer headers say beyond IP.
@@ -43,7 +45,10 @@ pub fn admit<P: Packet, T: Tables>(packet: &P, tables: &T, ip: &Ipv4) -> Result<
     let key =
         PeerKey::Peer { remote: ip.source, encap: outer.encap.number(), port: outer.port, vni: outer.vni };
     match tables.peer(key) {
-        Some(peer) if outer.inner_ipv4 => Ok(Admitted { peer, inner_at: outer.inner_at }),
+        Some(peer) if outer.inner_ipv4 => {
+            let end = ip.at.wrapping_add(usize::from(ip.total_length));
+            Ok(Admitted { peer, inner_at: outer.inner_at, end })
+        }
         Some(peer) => Err(Verdict::Drop { vnet: peer.vnet, reason: DropReason::TunnelMalformed }),
         None => Err(refuse_stranger(tables, ip, &outer)),
     }

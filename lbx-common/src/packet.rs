@@ -2,7 +2,7 @@
 //!
 //! A *window* is a run of bytes that was checked once against the end of the packet; its accessors have
 //! constant offsets that the compiler checks against its length. On BPF they become plain loads and stores,
-//! which the verifier follows; this is the only unsafe code of the pipeline.
+//! which the verifier follows. No other file of the pipeline touches packet bytes by pointers.
 
 use core::marker::PhantomData;
 

@@ -180,6 +180,9 @@ fn from_vnet<P: Packet, T: Tables>(packet: &mut P, tables: &T, admitted: &decap:
     let Ok(inner) = parse::ipv4(packet, admitted.inner_at) else {
         return drop(vnet, DropReason::TunnelMalformed);
     };
+    if inner.at.wrapping_add(usize::from(inner.total_length)) > admitted.end {
+        return drop(vnet, DropReason::TunnelMalformed);
+    }
     if inner.fragment {
         return drop(vnet, DropReason::FragmentUnknown);
     }
@@ -193,7 +196,8 @@ fn from_vnet<P: Packet, T: Tables>(packet: &mut P, tables: &T, admitted: &decap:
         return drop(vnet, DropReason::ReplySyn);
     }
     let Some(entry) = tables.vnet(vnet) else { return drop(vnet, DropReason::Inconsistent) };
-    if inner.destination == entry.probe_source.v4() && inner.protocol == TCP {
+    let probe_source = entry.probe_source.v4();
+    if inner.destination == probe_source && probe_source.0 != 0 && inner.protocol == TCP {
         return match decap::strip(packet, &inner) {
             Some(_) => to_host(packet, tables, vnet),
             None => drop(vnet, DropReason::Inconsistent),

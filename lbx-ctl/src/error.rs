@@ -78,20 +78,9 @@ fn refusal(f: &mut fmt::Formatter<'_>, problem: &Problem, file: Option<&str>) ->
     f.write_str(&problem.detail)?;
     for mistake in &problem.mistakes {
         f.write_str("\n  ")?;
-        match (file, mistake.line) {
-            (Some(file), Some(line)) => {
-                // FILE:LINE:COLUMN, which editors and terminals know how to open.
-                write!(f, "{file}:{line}:")?;
-                if let Some(column) = mistake.column {
-                    write!(f, "{column}:")?;
-                }
-                f.write_str(" ")?;
-                if !mistake.path.is_empty() {
-                    write!(f, "{}: ", mistake.path)?;
-                }
-                f.write_str(&mistake.message)?;
-            }
-            (Some(_), None) | (None, _) => write!(f, "{mistake}")?,
+        match file {
+            Some(file) if mistake.line.is_some() => f.write_str(&mistake.in_file(file))?,
+            Some(_) | None => write!(f, "{mistake}")?,
         }
     }
     Ok(())

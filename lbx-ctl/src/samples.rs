@@ -57,7 +57,7 @@ pub fn status() -> StatusReport {
         "revision": 8, "adopted": true, "map_writes": 12,
         "interfaces": [{"name": "eth0", "role": "both", "mode": "generic", "warnings": ["the driver has no XDP"]}],
         "tunnels": [{"virtual_network": "east", "tunnel": "a", "encap": "gre", "remote": "198.51.100.7",
-                     "inner_mtu": 1472, "next_hop": {"ifindex": 3, "mac": "02:00:00:00:00:01"}}],
+                     "inner_mtu": 1472, "next_hop": {"interface": "eth1", "mac": "02:00:00:00:00:01"}}],
         "maps": [{"map": "endpoints", "used": 2, "capacity": 16384}],
     }))
     .unwrap()

@@ -1,7 +1,7 @@
 //! Entry points of the kernel programs.
 //!
-//! Each program wraps its context, runs the pipeline of `lbx-common` over it, and turns the verdict into an
-//! action code; this is the only file that names one. On the host the crate is an empty program, so that
+//! Each program in `programs` wraps its context, runs the pipeline of `lbx-common` over it, and turns the
+//! verdict into an action code; no other file names one. On the host the crate is an empty program, so that
 //! the workspace builds and is checked without any BPF tool.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]

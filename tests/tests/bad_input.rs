@@ -25,27 +25,31 @@ fn spoiled(from: &str, to: &str) -> String {
 /// Wrong configurations: what is wrong, the text, and what the message must say: the place and the remedy.
 fn wrong_configurations() -> Vec<(&'static str, String, Vec<&'static str>)> {
     vec![
-        ("no YAML", spoiled("virtual_networks:", "virtual_networks: ["), vec!["line "]),
+        ("no YAML", spoiled("virtual_networks:", "virtual_networks: ["), vec!["config.yaml:"]),
         (
             "an unknown field",
             spoiled("tunnel_source:", "tunnel_sorce:"),
-            vec!["line ", "tunnel_sorce", "tunnel_source"],
+            vec!["config.yaml:", "tunnel_sorce", "tunnel_source"],
         ),
-        ("a wrong type", spoiled("vni: 42", "vni: many"), vec!["line ", "virtual_networks[0].vni", "number"]),
+        (
+            "a wrong type",
+            spoiled("vni: 42", "vni: many"),
+            vec!["config.yaml:", "virtual_networks[0].vni", "number"],
+        ),
         (
             "a dangling reference",
             spoiled("monitor: tcp", "monitor: tpc"),
-            vec!["line ", "pools[0].monitor", "`tpc`", "tcp"],
+            vec!["config.yaml:", "pools[0].monitor", "`tpc`", "tcp"],
         ),
         (
             "a duplicate",
             spoiled("name: west-dns", "name: west-web"),
-            vec!["line ", "pools[3].name", "pools[2]"],
+            vec!["config.yaml:", "pools[3].name", "pools[2]"],
         ),
         (
             "a VNI too large for its encapsulation",
             spoiled("vni: 43", "vni: 16777216"),
-            vec!["line ", "virtual_networks[1]", "16777215", "vxlan"],
+            vec!["config.yaml:", "virtual_networks[1]", "16777215", "vxlan"],
         ),
     ]
 }

@@ -29,7 +29,7 @@ fn a_thousand_requests_and_datagrams_to_each_vip_are_spread_by_weight() {
     config::set_weights(&mut config, "west", weights);
     let (topology, agent) = start_healthy(&config).unwrap();
     for interface in agent.status().unwrap().interfaces {
-        assert_eq!(interface.mode, AttachMode::Native, "{}", interface.name);
+        assert_eq!(interface.mode, Some(AttachMode::Native), "{}", interface.name);
     }
     let public = Capture::start(&topology.client_netns, PUBLIC_DEVICE).unwrap();
 

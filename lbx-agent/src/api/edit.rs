@@ -168,7 +168,7 @@ fn no_such_object(collection: Collection, name: &str, known: &[Value]) -> ApiErr
         let more = names.len().saturating_sub(10);
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
         let names: Vec<_> = names.into_iter().take(10).collect();
-        format!("there is no {singular} `{name}`; there are {}{rest}", names.join(", "))
+        format!("there is no {singular} `{name}`, only {}{rest}", names.join(", "))
     })
 }
 

@@ -52,6 +52,9 @@ impl ApiError {
             Self::Refused(RefusedError::ReadOnly(_)) => {
                 ("read_only", "The configuration is read-only", StatusCode::FORBIDDEN)
             }
+            Self::Refused(RefusedError::Stopping) => {
+                ("failed", "The agent is stopping", StatusCode::SERVICE_UNAVAILABLE)
+            }
             Self::Refused(RefusedError::Failed(_)) => {
                 ("failed", "The change failed", StatusCode::INTERNAL_SERVER_ERROR)
             }
@@ -71,7 +74,10 @@ impl ApiError {
             | Self::Exists { .. }
             | Self::Referenced { .. }
             | Self::Refused(
-                RefusedError::Conflict { .. } | RefusedError::ReadOnly(_) | RefusedError::Failed(_),
+                RefusedError::Conflict { .. }
+                | RefusedError::ReadOnly(_)
+                | RefusedError::Stopping
+                | RefusedError::Failed(_),
             ) => self.to_string(),
         };
         let mistakes = match self {
@@ -84,7 +90,10 @@ impl ApiError {
             | Self::NotAllowed(_)
             | Self::Exists { .. }
             | Self::Refused(
-                RefusedError::Conflict { .. } | RefusedError::ReadOnly(_) | RefusedError::Failed(_),
+                RefusedError::Conflict { .. }
+                | RefusedError::ReadOnly(_)
+                | RefusedError::Stopping
+                | RefusedError::Failed(_),
             ) => Vec::new(),
         };
         Problem { kind: kind.to_owned(), title: title.to_owned(), status: status.as_u16(), detail, mistakes }

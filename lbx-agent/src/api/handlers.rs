@@ -55,9 +55,9 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .with_state(api)
 }
 
-async fn read_config<C: Control>(State(api): State<Api<C>>) -> impl IntoResponse {
-    let document: ConfigDocument = api.control.config().await;
-    (etag(document.revision), Json(document))
+async fn read_config<C: Control>(State(api): State<Api<C>>) -> Result<impl IntoResponse, ApiError> {
+    let document = api.control.config().await?;
+    Ok((etag(document.revision), Json(document)))
 }
 
 async fn write_config<C: Control>(
@@ -90,7 +90,7 @@ async fn list<C: Control>(
     State(api): State<Api<C>>,
     within: CollectionPath,
 ) -> Result<impl IntoResponse, ApiError> {
-    let document = api.control.config().await;
+    let document = api.control.config().await?;
     let config = &document.config;
     let objects: Value = match within {
         CollectionPath { collection: Collection::Tunnels, parent: None } => {
@@ -132,7 +132,7 @@ async fn read<C: Control>(
     State(api): State<Api<C>>,
     object: ObjectPath,
 ) -> Result<impl IntoResponse, ApiError> {
-    let document = api.control.config().await;
+    let document = api.control.config().await?;
     Ok((etag(document.revision), Json(edit::get(&document.config, &object)?)))
 }
 
@@ -191,7 +191,7 @@ async fn write<C: Control>(
 ) -> Result<WriteReport, ApiError> {
     let mut lost = None;
     for _ in 0..ATTEMPTS {
-        let ConfigDocument { revision: current, config: before } = control.config().await;
+        let ConfigDocument { revision: current, config: before } = control.config().await?;
         if let Some(expected) = options.if_match.filter(|&expected| expected != current) {
             return Err(RefusedError::Conflict { expected, current }.into());
         }
@@ -220,16 +220,16 @@ fn accepted(report: WriteReport, status: StatusCode) -> Response {
     (status, etag(report.revision), Json(report)).into_response()
 }
 
-async fn health<C: Control>(State(api): State<Api<C>>) -> Json<HealthReport> {
-    Json(api.control.health().await)
+async fn health<C: Control>(State(api): State<Api<C>>) -> Result<Json<HealthReport>, ApiError> {
+    Ok(Json(api.control.health().await?))
 }
 
-async fn stats<C: Control>(State(api): State<Api<C>>) -> Json<StatsReport> {
-    Json(api.control.stats().await)
+async fn stats<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatsReport>, ApiError> {
+    Ok(Json(api.control.stats().await?))
 }
 
-async fn status<C: Control>(State(api): State<Api<C>>) -> Json<StatusReport> {
-    Json(api.control.status().await)
+async fn status<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatusReport>, ApiError> {
+    Ok(Json(api.control.status().await?))
 }
 
 fn etag(revision: Revision) -> [(HeaderName, String); 1] {

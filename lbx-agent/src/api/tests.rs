@@ -56,8 +56,8 @@ impl FakeState {
 }
 
 impl Control for FakeAgent {
-    async fn config(&self) -> ConfigDocument {
-        self.with(|state| state.document().clone())
+    async fn config(&self) -> Result<ConfigDocument, RefusedError> {
+        Ok(self.with(|state| state.document().clone()))
     }
 
     async fn replace(&self, config: Config, expected: Option<Revision>) -> Result<Revision, RefusedError> {
@@ -83,17 +83,17 @@ impl Control for FakeAgent {
         self.with(|state| state.validate(&config))
     }
 
-    async fn health(&self) -> HealthReport {
-        HealthReport::default()
+    async fn health(&self) -> Result<HealthReport, RefusedError> {
+        Ok(HealthReport::default())
     }
 
-    async fn stats(&self) -> StatsReport {
-        StatsReport::default()
+    async fn stats(&self) -> Result<StatsReport, RefusedError> {
+        Ok(StatsReport::default())
     }
 
-    async fn status(&self) -> StatusReport {
-        let document = self.config().await;
-        StatusReport {
+    async fn status(&self) -> Result<StatusReport, RefusedError> {
+        let document = self.config().await?;
+        Ok(StatusReport {
             version: "0.1.0".to_owned(),
             abi_version: 1,
             pid: 1,
@@ -105,7 +105,7 @@ impl Control for FakeAgent {
             interfaces: Vec::new(),
             tunnels: Vec::new(),
             maps: Vec::new(),
-        }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The validated configuration: references resolved, defaults filled in, immutable.
 //!
-//! A `Model` can only be made by the validator, so whoever holds one need not check it again.
+//! Only the validator makes a `Model`, so whoever holds one need not check it again.
 
 use std::{net::Ipv4Addr, sync::Arc};
 

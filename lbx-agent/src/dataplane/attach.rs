@@ -1,13 +1,13 @@
 //! Attaches programs to interfaces by pinned links, which outlive the agent.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{collections::BTreeMap, io};
 
 use aya::{
     Ebpf,
     programs::{
         ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
         links::{FdLink, LinkError, PinnedLink},
-        tc,
+        tc::{self, SchedClassifierLink},
         xdp::{XdpLink, XdpLinkId},
     },
 };
@@ -65,20 +65,20 @@ pub enum AttachError {
     Pin(#[from] PinError),
 }
 
-/// How a program came to be attached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attached {
-    /// `native` or `generic`, as far as the agent knows.
-    pub mode: AttachMode,
-    /// What a user should know.
-    pub warnings: Vec<String>,
+/// What this agent attached where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Attached {
+    program: &'static str,
+    ifindex: u32,
+    /// What was asked for.
+    mode: AttachMode,
 }
 
 /// The programs and where they are attached.
 pub struct Attachments {
     programs: Ebpf,
     pins: Pins,
-    attached: BTreeMap<String, (&'static str, u32)>,
+    attached: BTreeMap<String, Attached>,
 }
 
 impl Attachments {
@@ -89,17 +89,15 @@ impl Attachments {
     }
 
     /// Attaches to the node's interfaces. What is right already stays untouched.
-    pub fn interfaces(&mut self, wanted: &[Interface]) -> Result<BTreeMap<String, Attached>, AttachError> {
-        let mut done = BTreeMap::new();
-        for interface in wanted {
+    pub fn interfaces(&mut self, wanted: &[Interface]) -> Result<(), AttachError> {
+        wanted.iter().try_for_each(|interface| {
             let program = match interface.role {
                 Role::Public => program_name::PUBLIC,
                 Role::Underlay => program_name::UNDERLAY,
                 Role::Both => program_name::BOTH,
             };
-            done.insert(interface.name.clone(), self.xdp(&interface.name, program, interface.mode)?);
-        }
-        Ok(done)
+            self.xdp(&interface.name, program, interface.mode)
+        })
     }
 
     /// Detaches from interfaces that are no longer wanted.
@@ -117,47 +115,47 @@ impl Attachments {
     /// Attaches to the probe path: both ends of the veth pair, and the guard on the egress of `lbx0`.
     pub fn probe_path(&mut self) -> Result<(), AttachError> {
         self.xdp("lbx0", program_name::PASS, AttachMode::Native)?;
-        self.xdp("lbx1", program_name::PROBE, AttachMode::Native)?;
-        self.guard()
+        // Before anything that lbx0 lets out can reach a tunnel.
+        self.guard()?;
+        self.xdp("lbx1", program_name::PROBE, AttachMode::Native)
     }
 
     /// Attaches an XDP program to an interface.
-    fn xdp(&mut self, name: &str, program: &'static str, mode: AttachMode) -> Result<Attached, AttachError> {
-        let index = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
-        let attached = |mode, warnings| Attached { mode, warnings };
-        if self.attached.get(name) == Some(&(program, index)) {
-            return Ok(attached(mode, Vec::new()));
+    fn xdp(&mut self, name: &str, program: &'static str, mode: AttachMode) -> Result<(), AttachError> {
+        let ifindex = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
+        let wanted = Attached { program, ifindex, mode };
+        let current = self.attached.get(name);
+        if current == Some(&wanted) {
+            return Ok(());
         }
+        // A link cannot change its mode: it is made anew.
+        let same_mode = current.is_none_or(|current| current.mode == mode);
         let pin = self.pins.link(name);
         if pin.exists() {
-            if self.replace(name, program)? {
-                self.attached.insert(name.to_owned(), (program, index));
-                return Ok(attached(mode, Vec::new()));
+            if same_mode && self.replace(name, program)? {
+                self.attached.insert(name.to_owned(), wanted);
+                return Ok(());
             }
-            // The interface was made anew under the same name: the old link leads nowhere.
+            // Or the interface was made anew under the same name, and the old link leads nowhere.
             self.unpin(name)?;
         }
-        let (id, done) = match mode {
-            AttachMode::Generic => (self.attach(name, program, XdpMode::Skb), attached(mode, Vec::new())),
-            AttachMode::Native => (self.attach(name, program, XdpMode::Driver), attached(mode, Vec::new())),
+        let id = match mode {
+            AttachMode::Generic => self.attach(name, program, XdpMode::Skb),
+            AttachMode::Native => self.attach(name, program, XdpMode::Driver),
             AttachMode::Auto => match self.attach(name, program, XdpMode::Driver) {
                 Err(AttachError::NoNative { reason, .. }) => {
-                    let warning =
-                        format!("no native XDP ({reason}): attached in generic mode, which is slow");
-                    tracing::warn!(interface = name, "{warning}");
-                    let done = attached(AttachMode::Generic, vec![warning]);
-                    (self.attach(name, program, XdpMode::Skb), done)
+                    tracing::warn!(interface = name, reason, "no native XDP: attaching in generic mode");
+                    self.attach(name, program, XdpMode::Skb)
                 }
-                other => (other, attached(AttachMode::Native, Vec::new())),
+                other => other,
             },
-        };
-        let id = id?;
+        }?;
         let link = self.program(name, program)?.take_link(id).map_err(|e| wrong(name, e))?;
         let link = FdLink::try_from(link).map_err(|_| AttachError::NoLink(name.to_owned()))?;
         link.pin(&pin).map_err(|e| broken(name, &e))?;
-        self.attached.insert(name.to_owned(), (program, index));
-        tracing::info!(interface = name, program, mode = ?done.mode, "attached");
-        Ok(done)
+        self.attached.insert(name.to_owned(), wanted);
+        tracing::info!(interface = name, program, "attached");
+        Ok(())
     }
 
     fn program(&mut self, interface: &str, name: &str) -> Result<&mut Xdp, AttachError> {
@@ -197,19 +195,34 @@ impl Attachments {
 
     fn guard(&mut self) -> Result<(), AttachError> {
         let name = "lbx0";
-        let index = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
-        if self.attached.get(GUARD_LINK) == Some(&(program_name::GUARD, index)) {
+        let ifindex = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
+        let wanted = Attached { program: program_name::GUARD, ifindex, mode: AttachMode::Auto };
+        if self.attached.get(GUARD_LINK) == Some(&wanted) {
             return Ok(());
         }
         let pin = self.pins.link(GUARD_LINK);
-        if pin.exists() {
-            self.unpin(GUARD_LINK)?;
-        }
+        let pinned =
+            if pin.exists() { Some(PinnedLink::from_pin(&pin).map_err(|e| broken(name, &e))?) } else { None };
         let program = self.programs.program_mut(program_name::GUARD).ok_or_else(|| AttachError::Link {
             interface: name.to_owned(),
             reason: format!("the object file has no program {}", program_name::GUARD),
         })?;
         let program: &mut SchedClassifier = program.try_into().map_err(|e| wrong(name, e))?;
+        if let Some(pinned) = pinned {
+            // Replaced in one step: without a guard, everybody on the host could reach private networks.
+            let link = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(|e| broken(name, &e))?;
+            match program.attach_to_link(link) {
+                Ok(id) => {
+                    // The pin keeps the link; this descriptor of it may go.
+                    drop(program.take_link(id).map_err(|e| wrong(name, e))?);
+                    self.attached.insert(GUARD_LINK.to_owned(), wanted);
+                    return Ok(());
+                }
+                // lbx0 was made anew: the old link leads nowhere.
+                Err(error) if os_error(&error) == Some(libc::ENOLINK) => self.pins.remove_link(GUARD_LINK)?,
+                Err(error) => return Err(wrong(name, error)),
+            }
+        }
         let _ = tc::qdisc_add_clsact(name);
         let id = program.attach(name, TcAttachType::Egress).map_err(|e| wrong(name, e))?;
         let link = program.take_link(id).map_err(|e| wrong(name, e))?;
@@ -217,14 +230,13 @@ impl Attachments {
             Ok(link) => drop(link.pin(&pin).map_err(|e| broken(name, &e))?),
             Err(error) => return Err(broken(name, &error)),
         }
-        self.attached.insert(GUARD_LINK.to_owned(), (program_name::GUARD, index));
+        self.attached.insert(GUARD_LINK.to_owned(), wanted);
         Ok(())
     }
 
     fn unpin(&mut self, name: &str) -> Result<(), AttachError> {
         self.attached.remove(name);
-        let path = self.pins.link(name);
-        fs::remove_file(&path).map_err(|source| PinError::Io { path, source }.into())
+        Ok(self.pins.remove_link(name)?)
     }
 }
 

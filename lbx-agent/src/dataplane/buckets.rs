@@ -56,13 +56,28 @@ pub fn remove(memory: &mut impl Memory, map: MapId, key: KeyWords) {
     }
 }
 
-fn clear(memory: &mut impl Memory, map: MapId, place: usize) {
-    for word in 0..ENTRY_WORDS {
-        let index = place * ENTRY_WORDS + word;
-        if memory.load(map, index) != 0 {
-            memory.store(map, index, 0);
+/// Ends moves that an agent began and did not live to end: an entry that stands in two places keeps the one
+/// that is found first. Returns whether there was anything to mend.
+pub fn mend(memory: &mut impl Memory) -> bool {
+    if memory.load(MapId::Node, MOVES_WORD) >> 32 & 1 == 0 {
+        return false;
+    }
+    for map in [MapId::Listeners, MapId::Replies, MapId::Peers] {
+        for place in 0..memory.elements(map) as usize * ENTRIES_PER_BUCKET {
+            let key = key_at(memory, map, place);
+            if key[0] != 0 && find(memory, map, key) != Some(place) {
+                clear(memory, map, place);
+            }
         }
     }
+    memory.grace();
+    end_moves(memory);
+    true
+}
+
+/// Only the key's first word: a packet that has matched the entry just now still reads its value whole.
+fn clear(memory: &mut impl Memory, map: MapId, place: usize) {
+    memory.store(map, place * ENTRY_WORDS, 0);
 }
 
 fn key_at(memory: &impl Memory, map: MapId, place: usize) -> KeyWords {
@@ -130,13 +145,13 @@ fn move_along(
     while let Some(&(free, from)) = steps.get(step) {
         let Some((previous, place)) = from.and_then(|from| Some((from, steps.get(from)?.0))) else {
             if moving {
-                flip_moves(memory);
+                end_moves(memory);
             }
             return free;
         };
         if !moving {
             moving = true;
-            flip_moves(memory);
+            begin_moves(memory);
         }
         let (key, value) = (key_at(memory, map, place), value_at(memory, map, place));
         write_value(memory, map, free, value);
@@ -149,10 +164,16 @@ fn move_along(
     unreachable!("every way begins at one of the key's own places")
 }
 
-/// Makes `moves` odd before and even after entries move.
-fn flip_moves(memory: &mut impl Memory) {
+/// Makes `moves` odd: from now on entries may stand in two places.
+fn begin_moves(memory: &mut impl Memory) {
     let words = memory.load(MapId::Node, MOVES_WORD);
-    memory.store(MapId::Node, MOVES_WORD, words.wrapping_add(1 << 32));
+    memory.store(MapId::Node, MOVES_WORD, words | 1 << 32);
+}
+
+/// Makes `moves` even, and another number than before.
+fn end_moves(memory: &mut impl Memory) {
+    let words = memory.load(MapId::Node, MOVES_WORD);
+    memory.store(MapId::Node, MOVES_WORD, (words | 1 << 32).wrapping_add(1 << 32));
 }
 
 #[cfg(test)]
@@ -189,6 +210,68 @@ mod tests {
         for (key, value) in entries(&memory, MAP) {
             assert_eq!(value, [key[0] - 1, key[0] - 1]);
         }
+    }
+
+    /// Memory that loses everything written after some number of stores: an agent that was killed there.
+    struct Killed {
+        memory: FakeMemory,
+        left: u64,
+    }
+
+    impl Memory for Killed {
+        fn elements(&self, map: MapId) -> u32 {
+            self.memory.elements(map)
+        }
+        fn load(&self, map: MapId, index: usize) -> u64 {
+            self.memory.load(map, index)
+        }
+        fn store(&mut self, map: MapId, index: usize, value: u64) {
+            if self.left > 0 {
+                self.left -= 1;
+                self.memory.store(map, index, value);
+            }
+        }
+        fn grace(&mut self) {}
+        fn writes(&self) -> u64 {
+            self.memory.writes()
+        }
+    }
+
+    #[test]
+    fn moves_that_a_kill_cut_short_are_mended_and_nothing_is_lost() {
+        // Twelve entries in eight buckets, put one by one until one has to make others move.
+        let mut before = memory(8);
+        let mut i = 0;
+        let moving = loop {
+            i += 1;
+            let mut after = before.clone();
+            put(&mut after, MAP, [i, i], [i, i]).unwrap();
+            if after.load(MapId::Node, MOVES_WORD) >> 32 > 0 {
+                break i;
+            }
+            before = after;
+        };
+        let old: BTreeSet<_> = entries(&before, MAP).into_iter().collect();
+        let mut mended = 0;
+        for stores in 0..40 {
+            let mut killed = Killed { memory: before.clone(), left: stores };
+            put(&mut killed, MAP, [moving, moving], [moving, moving]).unwrap();
+            let mut memory = killed.memory;
+            mended += u32::from(mend(&mut memory));
+            assert!(!mend(&mut memory), "a second time there is nothing to mend");
+            let found = entries(&memory, MAP);
+            let unique: BTreeSet<_> = found.iter().copied().collect();
+            assert_eq!(found.len(), unique.len(), "after {stores} stores an entry stands twice");
+            let new = ([moving, moving], [moving, moving]);
+            assert!(unique.iter().all(|entry| old.contains(entry) || *entry == new));
+            assert!(unique.is_superset(&old), "after {stores} stores an entry is lost");
+            // And what is removed is gone.
+            for (key, _) in &old {
+                remove(&mut memory, MAP, *key);
+                assert!(entries(&memory, MAP).iter().all(|(left, _)| left != key));
+            }
+        }
+        assert!(mended > 2, "no kill came while entries moved");
     }
 
     proptest! {

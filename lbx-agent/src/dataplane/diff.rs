@@ -4,7 +4,10 @@
 //! What is pointed at comes first (networks, tunnels, endpoints, tables), then what points (peers, replies,
 //! listeners); what no longer points goes next, and after a grace period what nothing points at any more.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use lbx_common::abi::{
     EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, ReplyKey, ReplyValue,
@@ -37,22 +40,26 @@ pub enum Step {
     Reply(ReplyKey, ReplyValue),
     /// Sets a listener.
     Listener(ListenerKey, ListenerValue),
-    /// Removes a listener; says the id whose counters are free again.
-    DropListener(ListenerKey, u32),
+    /// Removes a listener.
+    DropListener(ListenerKey),
     /// Removes a reply match.
     DropReply(ReplyKey),
     /// Removes a tunnel peer or probe source.
     DropPeer(PeerKey),
     /// Waits until no packet uses what was removed.
     Grace,
-    /// Clears the counters of a listener id.
-    ClearListener(u32),
-    /// Clears an endpoint and its counters.
+    /// Clears an endpoint.
     ClearEndpoint(u16),
     /// Clears a tunnel.
     ClearTunnel(u32),
-    /// Clears a virtual network and its counters.
+    /// Clears a virtual network.
     ClearVnet(u32),
+    /// Starts the counters of a listener id anew.
+    ZeroListener(u32),
+    /// Starts the counters of an endpoint id anew.
+    ZeroEndpoint(u16),
+    /// Starts the drop counters of a vnet id anew.
+    ZeroVnet(u32),
 }
 
 /// A step could not be done.
@@ -72,6 +79,12 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     if from.node != to.node {
         steps.push(Step::Node(to.node));
     }
+    // Counters are zeroed when an id is given out: whoever had it before may have been killed before it could.
+    gone(&to.vnets, &from.vnets, &mut steps, |&id, _| Step::ZeroVnet(id));
+    gone(&to.endpoints, &from.endpoints, &mut steps, |&id, _| Step::ZeroEndpoint(id));
+    let (before, after) = (listener_ids(from), listener_ids(to));
+    steps.extend(after.difference(&before).map(|&id| Step::ZeroListener(id)));
+
     set(&from.vnets, &to.vnets, &mut steps, |&id, &entry| Step::Vnet(id, entry));
     set(&from.tunnels, &to.tunnels, &mut steps, |&id, &entry| Step::Tunnel(id, entry));
     set(&from.endpoints, &to.endpoints, &mut steps, |&id, &entry| Step::Endpoint(id, entry));
@@ -81,14 +94,12 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     set(&from.listeners, &to.listeners, &mut steps, |&key, &value| Step::Listener(key, value));
 
     let before = steps.len();
-    gone(&from.listeners, &to.listeners, &mut steps, |&key, value| Step::DropListener(key, value.id));
+    gone(&from.listeners, &to.listeners, &mut steps, |&key, _| Step::DropListener(key));
     gone(&from.replies, &to.replies, &mut steps, |&key, _| Step::DropReply(key));
     gone(&from.peers, &to.peers, &mut steps, |&key, _| Step::DropPeer(key));
-    let freed: Vec<u32> = steps.iter().skip(before).filter_map(freed_listener).collect();
     // Lines of a table that is no longer pointed at are free after the same wait.
     let unused_table = from.tables.keys().any(|line| !to.tables.contains_key(line));
     let mut clears = Vec::new();
-    clears.extend(freed.into_iter().map(Step::ClearListener));
     gone(&from.endpoints, &to.endpoints, &mut clears, |&id, _| Step::ClearEndpoint(id));
     gone(&from.tunnels, &to.tunnels, &mut clears, |&id, _| Step::ClearTunnel(id));
     gone(&from.vnets, &to.vnets, &mut clears, |&id, _| Step::ClearVnet(id));
@@ -99,8 +110,9 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     steps
 }
 
-fn freed_listener(step: &Step) -> Option<u32> {
-    if let Step::DropListener(ListenerKey::Exact { .. }, id) = step { Some(*id) } else { None }
+fn listener_ids(image: &Image) -> BTreeSet<u32> {
+    let exact = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Exact { .. }));
+    exact.map(|(_, value)| value.id).collect()
 }
 
 /// A step for each entry that is new or differs.
@@ -113,7 +125,7 @@ fn set<K: Ord, V: PartialEq>(
     steps.extend(to.iter().filter(|(key, value)| from.get(key) != Some(value)).map(|(k, v)| step(k, v)));
 }
 
-/// A step for each entry that is no longer there.
+/// A step for each entry of one that the other has not.
 fn gone<K: Ord, V>(
     from: &BTreeMap<K, V>,
     to: &BTreeMap<K, V>,
@@ -123,42 +135,45 @@ fn gone<K: Ord, V>(
     steps.extend(from.iter().filter(|(key, _)| !to.contains_key(key)).map(|(k, v)| step(k, v)));
 }
 
-/// Does the steps in their order.
+/// Does the steps in their order. What finds no room waits until all that goes has gone.
 pub fn apply(
     memory: &mut impl Memory,
     counters: &mut impl Counters,
     steps: &[Step],
 ) -> Result<(), ApplyError> {
+    let mut crowded_out = Vec::new();
     for step in steps {
-        match step {
-            Step::Node(entry) => {
-                let current: NodeEntry = memory.read(MapId::Node, 0);
-                memory.write(MapId::Node, 0, NodeEntry { moves: current.moves, ..*entry });
-            }
-            Step::Vnet(id, entry) => memory.write(MapId::Vnets, *id, *entry),
-            Step::Tunnel(id, entry) => memory.write(MapId::Tunnels, *id, *entry),
-            Step::Endpoint(id, entry) => memory.write(MapId::Endpoints, u32::from(*id), *entry),
-            Step::Table(line, slots) => write_table(memory, *line, slots),
-            Step::Peer(key, value) => buckets::put(memory, MapId::Peers, key.words(), value.to_words())?,
-            Step::Reply(key, value) => buckets::put(memory, MapId::Replies, key.words(), value.to_words())?,
-            Step::Listener(key, value) => {
-                buckets::put(memory, MapId::Listeners, key.words(), value.to_words())?;
-            }
-            Step::DropListener(key, _) => buckets::remove(memory, MapId::Listeners, key.words()),
-            Step::DropReply(key) => buckets::remove(memory, MapId::Replies, key.words()),
-            Step::DropPeer(key) => buckets::remove(memory, MapId::Peers, key.words()),
-            Step::Grace => memory.grace(),
-            Step::ClearListener(id) => counters.clear_listener(*id)?,
-            Step::ClearEndpoint(id) => {
-                memory.write(MapId::Endpoints, u32::from(*id), EndpointEntry::default());
-                counters.clear_endpoint(u32::from(*id))?;
-            }
-            Step::ClearTunnel(id) => memory.write(MapId::Tunnels, *id, TunnelEntry::default()),
-            Step::ClearVnet(id) => {
-                memory.write(MapId::Vnets, *id, VnetEntry::default());
-                counters.clear_drops(*id)?;
-            }
+        match do_step(memory, counters, step) {
+            Err(ApplyError::Full(_)) => crowded_out.push(step),
+            done => done?,
         }
+    }
+    crowded_out.into_iter().try_for_each(|step| do_step(memory, counters, step))
+}
+
+fn do_step(memory: &mut impl Memory, counters: &mut impl Counters, step: &Step) -> Result<(), ApplyError> {
+    match step {
+        Step::Node(entry) => {
+            let current: NodeEntry = memory.read(MapId::Node, 0);
+            memory.write(MapId::Node, 0, NodeEntry { moves: current.moves, ..*entry });
+        }
+        Step::Vnet(id, entry) => memory.write(MapId::Vnets, *id, *entry),
+        Step::Tunnel(id, entry) => memory.write(MapId::Tunnels, *id, *entry),
+        Step::Endpoint(id, entry) => memory.write(MapId::Endpoints, u32::from(*id), *entry),
+        Step::Table(line, slots) => write_table(memory, *line, slots),
+        Step::Peer(key, value) => buckets::put(memory, MapId::Peers, key.words(), value.to_words())?,
+        Step::Reply(key, value) => buckets::put(memory, MapId::Replies, key.words(), value.to_words())?,
+        Step::Listener(key, value) => buckets::put(memory, MapId::Listeners, key.words(), value.to_words())?,
+        Step::DropListener(key) => buckets::remove(memory, MapId::Listeners, key.words()),
+        Step::DropReply(key) => buckets::remove(memory, MapId::Replies, key.words()),
+        Step::DropPeer(key) => buckets::remove(memory, MapId::Peers, key.words()),
+        Step::Grace => memory.grace(),
+        Step::ClearEndpoint(id) => memory.write(MapId::Endpoints, u32::from(*id), EndpointEntry::default()),
+        Step::ClearTunnel(id) => memory.write(MapId::Tunnels, *id, TunnelEntry::default()),
+        Step::ClearVnet(id) => memory.write(MapId::Vnets, *id, VnetEntry::default()),
+        Step::ZeroListener(id) => counters.clear_listener(*id)?,
+        Step::ZeroEndpoint(id) => counters.clear_endpoint(u32::from(*id))?,
+        Step::ZeroVnet(id) => counters.clear_drops(*id)?,
     }
     Ok(())
 }

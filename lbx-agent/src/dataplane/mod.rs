@@ -9,13 +9,14 @@ mod buckets;
 mod counters;
 mod diff;
 mod image;
+mod link;
 mod mapped;
 mod memory;
 mod pins;
 mod programs;
 
-pub use attach::{AttachError, Attached, Attachments};
-pub use buckets::{Full, buckets_for};
+pub use attach::{AttachError, Attachments};
+pub use buckets::{Full, buckets_for, mend};
 pub use counters::{Counters, CountersError, KernelCounters};
 pub use diff::{ApplyError, Step, apply, diff, set_endpoint_state};
 pub use image::{Image, lines_for};

@@ -55,6 +55,10 @@ pub struct Target {
 pub struct Observation {
     /// Which target.
     pub key: TargetKey,
+    /// Source of the probe, which says which virtual network it went to.
+    pub source: Ipv4Addr,
+    /// Where it went.
+    pub address: SocketAddrV4,
     /// The verdict after this probe.
     pub state: HealthState,
     /// Why, for a person. Empty after a success.

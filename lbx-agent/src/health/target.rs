@@ -35,7 +35,7 @@ pub(super) async fn run(
                     return;
                 }
                 let next = targets.borrow_and_update().clone();
-                let moved = next.address != target.address;
+                let moved = (next.source, next.address) != (target.source, target.address);
                 target = next;
                 let now = Instant::now();
                 schedule.set_interval(target.monitor.interval, now);
@@ -47,6 +47,8 @@ pub(super) async fn run(
                 let reason = format!("the address is now {}: not yet probed", target.address);
                 Observation {
                     key: target.key.clone(),
+                    source: target.source,
+                    address: target.address,
                     state: verdict.state(),
                     reason,
                     round_trip: None,
@@ -79,5 +81,6 @@ async fn probe(device: Option<&str>, target: &Target, due: Instant, verdict: &mu
         Err(error @ ProbeError::Host(_)) => (error.to_string(), None, None),
     };
     let changed = outcome.is_some_and(|outcome| verdict.observe(outcome, thresholds, at));
-    Observation { key: target.key.clone(), state: verdict.state(), reason, round_trip, changed, at }
+    let Target { key, source, address, .. } = target.clone();
+    Observation { key, source, address, state: verdict.state(), reason, round_trip, changed, at }
 }

@@ -56,7 +56,7 @@ async fn attempt(
     match timeout(limit, socket.connect(target.into())).await {
         // Dropped here, which sends the reset.
         Ok(Ok(_stream)) => Ok(start.elapsed()),
-        Ok(Err(error)) => Err(judge(&error, target)),
+        Ok(Err(error)) => Err(judge(&error, target, device)),
         Err(_) => {
             Err(ProbeError::Endpoint(format!("no answer within {}", humantime::format_duration(limit))))
         }
@@ -102,7 +102,7 @@ fn choose_port_late(socket: &Socket) -> io::Result<()> {
 }
 
 /// What an error of `connect()` says, and about whom.
-fn judge(error: &io::Error, target: SocketAddrV4) -> ProbeError {
+fn judge(error: &io::Error, target: SocketAddrV4, device: Option<&str>) -> ProbeError {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => ProbeError::Endpoint(format!("connection refused by {target}")),
         Some(libc::ECONNRESET) => ProbeError::Endpoint(format!("connection reset by {target}")),
@@ -110,9 +110,11 @@ fn judge(error: &io::Error, target: SocketAddrV4) -> ProbeError {
         Some(libc::EHOSTUNREACH) => {
             ProbeError::Endpoint(format!("host {} unreachable: a router on the way says so", target.ip()))
         }
-        Some(libc::ENETUNREACH) => ProbeError::Endpoint(format!(
-            "network of {} unreachable: is the tunnel of its virtual network set up?",
-            target.ip()
+        // Everything lies behind the probe device, so only the device itself can be in the way.
+        Some(libc::ENETUNREACH) => ProbeError::Host(format!(
+            "no route to {} by {}: is the device up?",
+            target.ip(),
+            device.unwrap_or("any device")
         )),
         Some(libc::EACCES | libc::EPERM) => {
             ProbeError::Host("a firewall rule of this host refused the probe".to_owned())
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_black_hole_times_out_after_all_attempts_and_no_route_is_unreachable() {
+    fn a_black_hole_times_out_after_all_attempts_and_no_route_is_this_hosts_fault() {
         let host = Namespace::new();
         host.ip("link add eth0 type veth peer name eth1");
         host.ip("link set eth1 up");
@@ -200,7 +202,10 @@ mod tests {
             }
             let elsewhere = SocketAddrV4::new([198, 51, 100, 1].into(), 80);
             let error = probe(None, source, elsewhere, &monitor(0)).await.unwrap_err();
-            assert!(matches!(&error, ProbeError::Endpoint(reason) if reason.contains("tunnel")), "{error}");
+            assert!(
+                matches!(&error, ProbeError::Host(reason) if reason.contains("no route to 198.51.100.1")),
+                "{error}"
+            );
         });
     }
 }

@@ -246,10 +246,12 @@ async fn a_removed_target_is_probed_no_more_and_others_are_not_disturbed() {
 #[tokio::test]
 async fn a_fault_of_this_host_changes_no_verdict() {
     let (_listener, address) = listener();
-    let ours = target("a", address, monitor(1, 1));
-    let mut checker = Running::start(vec![ours.clone()]);
-    checker.until_state(HealthState::Healthy).await;
-    checker.targets.send_replace(Arc::new(vec![Target { source: [192, 0, 2, 99].into(), ..ours }]));
+    let not_ours = Target {
+        source: [192, 0, 2, 99].into(),
+        initial: HealthState::Healthy,
+        ..target("a", address, monitor(1, 1))
+    };
+    let mut checker = Running::start(vec![not_ours]);
     let observation = checker.until(|seen| !seen.reason.is_empty()).await;
     assert_eq!((observation.state, observation.changed), (HealthState::Healthy, false));
     assert!(observation.reason.starts_with("not probed: "), "{}", observation.reason);

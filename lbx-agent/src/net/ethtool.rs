@@ -27,8 +27,8 @@ pub struct Offloads {
     pub gro: Option<bool>,
 }
 
-/// A one-value command pair of `include/uapi/linux/ethtool.h`.
-struct Feature {
+/// An offload: a one-value command pair of `include/uapi/linux/ethtool.h`.
+pub struct Feature {
     name: &'static str,
     get: u32,
     set: u32,
@@ -38,7 +38,12 @@ const TX_CHECKSUM: Feature = Feature { name: "tx", get: 0x16, set: 0x17 };
 const RX_CHECKSUM: Feature = Feature { name: "rx", get: 0x14, set: 0x15 };
 const TSO: Feature = Feature { name: "tso", get: 0x1e, set: 0x1f };
 const GSO: Feature = Feature { name: "gso", get: 0x23, set: 0x24 };
-const GRO: Feature = Feature { name: "gro", get: 0x2b, set: 0x2c };
+/// Received segments are merged by the kernel.
+pub const GRO: Feature = Feature { name: "gro", get: 0x2b, set: 0x2c };
+
+/// `ETHTOOL_GFLAGS`, and its bit `ETH_FLAG_LRO`.
+const GET_FLAGS: u32 = 0x25;
+const FLAG_LRO: u32 = 1 << 15;
 
 /// `struct ethtool_value`.
 #[repr(C)]
@@ -74,6 +79,21 @@ pub fn set_offloads(device: &str, wanted: Offloads) -> Result<bool, NetError> {
         }
     }
     Ok(changed)
+}
+
+/// Whether an offload is on; false also where the device cannot say.
+pub fn is_on(device: &str, feature: &Feature) -> bool {
+    read(device, feature.get).is_some_and(|value| value != 0)
+}
+
+/// Whether the device merges received packets itself.
+pub fn has_lro(device: &str) -> bool {
+    read(device, GET_FLAGS).is_some_and(|flags| flags & FLAG_LRO != 0)
+}
+
+fn read(device: &str, command: u32) -> Option<u32> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    call(&socket, device, command, 0).ok()
 }
 
 fn call(socket: &OwnedFd, device: &str, command: u32, data: u32) -> io::Result<u32> {

@@ -13,7 +13,7 @@ pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{io, path::PathBuf};
+use std::{io, net::Ipv4Addr, path::PathBuf};
 
 /// Why the host's network could not be read or set up.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,17 @@ pub enum NetError {
         device: String,
         /// Why.
         source: io::Error,
+    },
+    /// A probe source is somebody else's.
+    #[error(
+        "the probe source {address} is an address of this host's device {device} already: what the host sends \
+         from it would go into the tunnel. Choose another `probe_source`"
+    )]
+    ProbeSourceTaken {
+        /// The address.
+        address: Ipv4Addr,
+        /// Name of the device that has it.
+        device: String,
     },
     /// A device has one of our names but is not ours.
     #[error(

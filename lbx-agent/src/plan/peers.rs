@@ -94,7 +94,9 @@ fn entry(
             _ => encap::build(&TunnelSpec { inner_mtu, ..*spec }),
         };
     };
-    let inner_mtu = configured.unwrap_or_else(|| mtu.saturating_sub(overhead));
+    // A larger packet than the device takes would be lost without a word.
+    let largest = mtu.saturating_sub(overhead);
+    let inner_mtu = configured.map_or(largest, |configured| configured.min(largest));
     let next_hop = next_hop.map(|hop| (hop.ifindex, hop.source_mac, hop.destination_mac));
     encap::build(&TunnelSpec { inner_mtu, next_hop, ..*spec })
 }

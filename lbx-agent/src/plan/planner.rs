@@ -151,7 +151,11 @@ fn plan_endpoints(
             let id = ids.of(&(vnet, address, port, tag)).map_err(&no_room)?;
             let id = u16::try_from(id).map_err(|_| no_room(Exhausted))?;
             let tunnel = tunnels.get(endpoint.vnet).copied().flatten().unwrap_or(0);
-            let state = state(pool, endpoint, environment, observed.endpoints.get(&id));
+            // Under another name it is the same server: what is known of it counts.
+            let known = observed.endpoints.get(&id).or_else(|| {
+                observed.endpoints.values().find(|e| (e.vnet, e.address, e.port) == (vnet, address, port))
+            });
+            let state = state(pool, endpoint, environment, known);
             let tunnel = u16::try_from(tunnel).unwrap_or(0);
             image.endpoints.insert(id, EndpointEntry { address, port, tunnel, state, vnet, tag });
         }

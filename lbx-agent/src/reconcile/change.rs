@@ -3,7 +3,8 @@
 //! The order makes each change all or nothing: everything that can refuse it comes first (revision,
 //! validator, limits, room, interfaces, routes), then it is stored durably, then the maps are written.
 
-use lbx_common::api::{Config, ConfigDocument, Revision};
+use lbx_common::api::{Config, ConfigDocument, Mistake, Revision};
+use nix::net::if_::if_nametoindex;
 
 use super::{Reconciler, handle::Command};
 use crate::{
@@ -12,6 +13,10 @@ use crate::{
     dataplane::Image,
     store::{StoreError, seed},
 };
+
+fn refused(path: impl Into<String>, message: String) -> RefusedError {
+    RefusedError::Invalid(vec![Mistake::new(path, message)])
+}
 
 impl Reconciler {
     /// Answers a command. An answer that nobody waits for any more is dropped.
@@ -80,14 +85,28 @@ impl Reconciler {
     fn check(&self, config: Config) -> Result<(Model, [u64; 2]), RefusedError> {
         let model = config::validate(config).map_err(RefusedError::Invalid)?;
         if model.limits != self.model.limits {
-            return Err(RefusedError::Failed(
-                "limits cannot change while the maps exist: run `lbx-agent detach` (forwarding stops), then \
-                 start the agent with the new limits"
+            return Err(refused(
+                "limits",
+                "they cannot change while the agent runs: stop it, `lbx-agent detach` (forwarding stops), and start \
+                 it with a `--config` file that has the new ones, or on an empty state directory, and apply the \
+                 whole configuration there"
                     .to_owned(),
             ));
         }
-        let seed = seed::load(model.config.node.hash_seed.as_deref(), &self.state_dir)
-            .map_err(|error| RefusedError::Failed(error.to_string()))?;
+        for (index, interface) in model.interfaces.iter().enumerate() {
+            if if_nametoindex(interface.name.as_str()).is_err() {
+                let message = format!("`{}` does not exist on this host: see `ip link`", interface.name);
+                return Err(refused(format!("node.interfaces[{index}].name"), message));
+            }
+        }
+        // The file of a seed is read when it is named, and not at every change: all flows would move with it.
+        let seed_source = model.config.node.hash_seed.as_deref();
+        let seed = if seed_source == self.model.config.node.hash_seed.as_deref() {
+            self.seed
+        } else {
+            seed::load(seed_source, &self.state_dir)
+                .map_err(|error| refused("node.hash_seed", error.to_string()))?
+        };
         let observed = Image::observe(&self.kernel.memory);
         self.plan(&model, seed, &observed).map_err(|error| RefusedError::Failed(error.to_string()))?;
         Ok((model, seed))
@@ -110,14 +129,15 @@ impl Reconciler {
             return Err(RefusedError::Failed(reason));
         }
         (self.model, self.seed, self.revision) = (model, seed, revision);
-        self.converge().map_err(|error| {
-            RefusedError::Failed(format!("stored, but the data plane is not up to date: {error}"))
-        })?;
+        self.forget_stale_verdicts();
+        let converged = self.converge();
         if let Err(error) = self.kernel.attachments.release_others(&self.model.interfaces) {
             tracing::error!(%error, "cannot detach from an interface that is no longer configured");
         }
         self.publish();
-        Ok(())
+        converged.map_err(|error| {
+            RefusedError::Failed(format!("stored, but the data plane is not up to date yet: {error}"))
+        })
     }
 
     /// Undoes a preparation for a model that did not come into force.

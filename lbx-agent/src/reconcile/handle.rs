@@ -32,43 +32,49 @@ impl Handle {
         (Self(sender), receiver)
     }
 
-    /// `None` where the task has ended: the agent is stopping.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, RefusedError> {
         let (sender, answer) = oneshot::channel();
-        self.0.send(command(sender)).await.ok()?;
-        answer.await.ok()
+        // Both fail only where the task has ended.
+        self.0.send(command(sender)).await.map_err(|_| RefusedError::Stopping)?;
+        answer.await.map_err(|_| RefusedError::Stopping)
     }
-}
-
-fn stopping() -> RefusedError {
-    RefusedError::Failed("the agent is stopping: nothing was changed".to_owned())
 }
 
 impl Control for Handle {
-    async fn config(&self) -> ConfigDocument {
-        let none = ConfigDocument { revision: 0, config: Config::default() };
-        self.ask(Command::Config).await.unwrap_or(none)
+    async fn config(&self) -> Result<ConfigDocument, RefusedError> {
+        self.ask(Command::Config).await
     }
 
     async fn replace(&self, config: Config, expected: Option<Revision>) -> Result<Revision, RefusedError> {
-        let answer = self.ask(|answer| Command::Replace(Box::new(config), expected, answer)).await;
-        answer.unwrap_or_else(|| Err(stopping()))
+        self.ask(|answer| Command::Replace(Box::new(config), expected, answer)).await?
     }
 
     async fn validate(&self, config: Config) -> Result<(), RefusedError> {
-        let answer = self.ask(|answer| Command::Validate(Box::new(config), answer)).await;
-        answer.unwrap_or_else(|| Err(stopping()))
+        self.ask(|answer| Command::Validate(Box::new(config), answer)).await?
     }
 
-    async fn health(&self) -> HealthReport {
-        self.ask(Command::Health).await.unwrap_or_default()
+    async fn health(&self) -> Result<HealthReport, RefusedError> {
+        self.ask(Command::Health).await
     }
 
-    async fn stats(&self) -> StatsReport {
-        self.ask(Command::Stats).await.unwrap_or_default()
+    async fn stats(&self) -> Result<StatsReport, RefusedError> {
+        self.ask(Command::Stats).await
     }
 
-    async fn status(&self) -> StatusReport {
-        self.ask(Command::Status).await.unwrap_or_default()
+    async fn status(&self) -> Result<StatusReport, RefusedError> {
+        self.ask(Command::Status).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_is_stopping_says_so_instead_of_an_empty_configuration() {
+        let (handle, commands) = Handle::new();
+        drop(commands);
+        assert_eq!(handle.config().await.unwrap_err(), RefusedError::Stopping);
+        assert_eq!(handle.replace(Config::default(), None).await.unwrap_err(), RefusedError::Stopping);
     }
 }

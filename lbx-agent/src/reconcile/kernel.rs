@@ -1,6 +1,6 @@
 //! Everything in the kernel that belongs to one agent: programs, maps, links, the probe path.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path};
 
 use lbx_common::api::AttachMode;
 use nix::net::if_::if_nametoindex;
@@ -8,8 +8,8 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     config::model::Model,
     dataplane::{
-        ApplyError, AttachError, Attached, Attachments, KernelCounters, KernelMemory, LoadError, PinError,
-        Pins, Sizes, load,
+        ApplyError, AttachError, Attachments, KernelCounters, KernelMemory, LoadError, PinError, Pins, Sizes,
+        load, mend,
     },
     net::{
         NetError, netlink, next_hop,
@@ -62,8 +62,6 @@ pub struct Kernel {
     pub counters: KernelCounters,
     /// Programs and their links.
     pub attachments: Attachments,
-    /// How each interface came to be attached.
-    pub attached: BTreeMap<String, Attached>,
     /// Whether the maps were there already.
     pub adopted: bool,
     netlink: rtnetlink::Handle,
@@ -74,7 +72,10 @@ impl Kernel {
     /// Loads the programs, takes over or makes the maps, and makes the probe path as the model needs it.
     pub async fn open(bpffs: &Path, model: &Model, netlink: rtnetlink::Handle) -> Result<Self, KernelError> {
         let pins = Pins::open(bpffs)?;
-        let loaded = load(&pins, &Sizes::new(&model.limits))?;
+        let mut loaded = load(&pins, &Sizes::new(&model.limits))?;
+        if mend(&mut loaded.memory) {
+            tracing::warn!("the agent before this one was killed in the middle of a change: mended");
+        }
         let probe_path = probe_path::ensure(&netlink, &wanted(model)).await?;
         let mut attachments = Attachments::new(loaded.programs, pins);
         attachments.probe_path()?;
@@ -82,7 +83,6 @@ impl Kernel {
             memory: loaded.memory,
             counters: loaded.counters,
             attachments,
-            attached: BTreeMap::new(),
             adopted: loaded.adopted,
             netlink,
             probe_path,
@@ -99,10 +99,10 @@ impl Kernel {
         (self.probe_path.lbx1.ifindex, self.probe_path.lbx1.mac)
     }
 
-    /// Attaches to the model's interfaces and makes the host's routes and addresses ready for it. Nothing
-    /// that only an earlier model needs is taken away.
+    /// Attaches to the model's interfaces, and makes the host's addresses, routes and rules those that the
+    /// model needs. Interfaces of an earlier model stay attached until they are released.
     pub async fn prepare(&mut self, model: &Model) -> Result<(), KernelError> {
-        self.attached = self.attachments.interfaces(&model.interfaces)?;
+        self.attachments.interfaces(&model.interfaces)?;
         self.probe_path = probe_path::ensure(&self.netlink, &wanted(model)).await?;
         self.attachments.probe_path()?;
         Ok(())

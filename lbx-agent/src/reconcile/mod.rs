@@ -10,7 +10,13 @@ mod kernel;
 mod reports;
 mod targets;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lbx_common::api::{HealthState, Revision};
 use tokio::sync::{mpsc, watch};
@@ -19,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     handle::Command,
     reports::Seen,
-    targets::{remotes, targets},
+    targets::{Probed, probed, remotes, targets},
 };
 pub use self::{
     handle::Handle,
@@ -33,6 +39,9 @@ use crate::{
     plan::{self, Environment, NodeFacts, UP},
     store::Store,
 };
+
+/// Time after which a change that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Name of an endpoint: pool and endpoint.
 type EndpointName = (String, String);
@@ -85,6 +94,10 @@ pub struct Reconciler {
     verdicts: BTreeMap<EndpointName, HealthState>,
     seen: BTreeMap<EndpointName, Seen>,
     ids: BTreeMap<EndpointName, u16>,
+    /// Where each endpoint is probed: what verdicts are about.
+    probed: BTreeMap<EndpointName, Probed>,
+    /// The maps are not what they should be: something failed.
+    unfinished: bool,
     outputs: Outputs,
     started: Instant,
 }
@@ -104,9 +117,12 @@ impl Reconciler {
             verdicts: BTreeMap::new(),
             seen: BTreeMap::new(),
             ids: BTreeMap::new(),
+            probed: BTreeMap::new(),
+            unfinished: false,
             outputs,
             started: Instant::now(),
         };
+        this.probed = probed(&this.model);
         this.kernel.prepare(&this.model).await?;
         this.converge()?;
         this.kernel.attachments.release_others(&this.model.interfaces)?;
@@ -148,25 +164,25 @@ impl Reconciler {
                     }
                     false
                 }
+                () = tokio::time::sleep(RETRY), if self.unfinished => true,
             };
             if again && let Err(error) = self.converge() {
-                tracing::error!(%error, "cannot bring the data plane up to date");
+                tracing::error!(%error, "cannot bring the data plane up to date; trying again");
             }
         }
     }
 
-    /// Plans, and makes the maps so. Returns whether anything was written.
-    fn converge(&mut self) -> Result<bool, KernelError> {
+    /// Plans, and makes the maps so.
+    fn converge(&mut self) -> Result<(), KernelError> {
+        self.unfinished = true;
         let observed = Image::observe(&self.kernel.memory);
         let wanted = self.plan(&self.model, self.seed, &observed)?;
         self.ids = plan::endpoint_ids(&self.model, &wanted);
         let steps = diff(&observed, &wanted);
-        if steps.is_empty() {
-            return Ok(false);
-        }
         tracing::debug!(?steps, "applying");
         apply(&mut self.kernel.memory, &mut self.kernel.counters, &steps)?;
-        Ok(true)
+        self.unfinished = false;
+        Ok(())
     }
 
     fn plan(&self, model: &Model, seed: [u64; 2], observed: &Image) -> Result<Image, KernelError> {
@@ -179,11 +195,24 @@ impl Reconciler {
         Ok(plan::plan(model, &environment, observed)?)
     }
 
+    /// Forgets what was found out about endpoints that are not probed any more, or elsewhere.
+    fn forget_stale_verdicts(&mut self) {
+        let now = probed(&self.model);
+        let same = |name: &EndpointName| now.get(name).is_some_and(|one| self.probed.get(name) == Some(one));
+        self.verdicts.retain(|name, _| same(name));
+        self.seen.retain(|name, _| same(name));
+        self.probed = now;
+    }
+
     /// Takes a probe's result: the verdict goes into the endpoint's bits at once. Returns whether the plan
     /// may be another one now.
     fn observe(&mut self, observation: &Observation) -> bool {
         let name = (observation.key.pool.clone(), observation.key.endpoint.clone());
         let Some(&id) = self.ids.get(&name) else { return false };
+        // A probe that was under way when the endpoint got another address says nothing about that one.
+        if self.probed.get(&name) != Some(&(observation.source, observation.address)) {
+            return false;
+        }
         let state = observation.state;
         if observation.changed {
             let Observation { key, reason, .. } = observation;
@@ -219,12 +248,7 @@ impl Reconciler {
             Some(entry.state == UP)
         };
         let targets = targets(model, known);
-        let wanted: std::collections::BTreeSet<EndpointName> =
-            targets.iter().map(|target| (target.key.pool.clone(), target.key.endpoint.clone())).collect();
-        self.verdicts.retain(|name, _| wanted.contains(name));
-        self.seen.retain(|name, _| wanted.contains(name));
         let remotes = remotes(model);
-        self.next_hops.retain(|remote, _| remotes.contains(remote));
         self.outputs.targets.send_replace(Arc::new(targets));
         self.outputs.remotes.send_if_modified(|current| {
             let differs = *current != remotes;

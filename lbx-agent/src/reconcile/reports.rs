@@ -5,19 +5,22 @@ use std::{collections::BTreeMap, time::Instant};
 use lbx_common::{
     abi::{ABI_VERSION, EndpointEntry, ListenerKey, MAX_REASONS, PeerKey, TUNNEL_RESOLVED, TunnelEntry},
     api::{
-        AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, InterfaceStatus,
-        MapFill, NextHopStatus, PoolHealth, PoolState, ServiceStats, StatsReport, StatusReport, Traffic,
-        TunnelStatus,
+        AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, Interface,
+        InterfaceStatus, MapFill, NextHopStatus, PoolHealth, PoolState, ServiceStats, StatsReport,
+        StatusReport, Traffic, TunnelStatus,
     },
     bytes::{Be16, Be32},
     reason::DropReason,
 };
+
+use nix::net::if_::if_indextoname;
 
 use super::Reconciler;
 use crate::{
     config::model::{Endpoint, Pool, Service},
     dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, lines_for},
     health::Observation,
+    net::ethtool,
     plan::UP,
 };
 
@@ -42,9 +45,8 @@ impl Seen {
         }
         self.state = observation.state;
         self.reason.clone_from(&observation.reason);
-        if let Some(round_trip) = observation.round_trip {
-            self.round_trip_us = u64::try_from(round_trip.as_micros()).ok();
-        }
+        self.round_trip_us =
+            observation.round_trip.and_then(|round_trip| u64::try_from(round_trip.as_micros()).ok());
     }
 }
 
@@ -165,12 +167,12 @@ impl Reconciler {
         let image = Image::observe(&self.kernel.memory);
         let mut interfaces = Vec::new();
         for interface in &self.model.interfaces {
-            let attached = self.kernel.attached.get(&interface.name);
+            let mode = self.kernel.mode(&interface.name).await;
             interfaces.push(InterfaceStatus {
                 name: interface.name.clone(),
                 role: interface.role,
-                mode: self.kernel.mode(&interface.name).await.unwrap_or(AttachMode::Auto),
-                warnings: attached.map(|attached| attached.warnings.clone()).unwrap_or_default(),
+                mode,
+                warnings: warnings(interface, mode),
             });
         }
         StatusReport {
@@ -207,11 +209,46 @@ impl Reconciler {
     }
 }
 
+/// What a user should know about how an interface is attached.
+fn warnings(interface: &Interface, mode: Option<AttachMode>) -> Vec<String> {
+    let name = &interface.name;
+    let mut warnings = Vec::new();
+    match (mode, interface.mode) {
+        (None, _) => warnings.push(
+            "no XDP program is attached: the interface is gone or was made anew, and is attached at the next \
+             change or start"
+                .to_owned(),
+        ),
+        (Some(AttachMode::Generic), wanted) => {
+            warnings.push(match wanted {
+                AttachMode::Native => "attached in generic mode by an earlier agent: `lbx-agent detach` and a \
+                                       start attach in native mode"
+                    .to_owned(),
+                AttachMode::Auto | AttachMode::Generic => "generic mode is slow".to_owned(),
+            });
+            if ethtool::is_on(name, &ethtool::GRO) {
+                warnings.push(format!(
+                    "GRO merges segments beyond the MTU before lbx sees them, which it then drops: `ethtool -K \
+                     {name} gro off`"
+                ));
+            }
+        }
+        (Some(AttachMode::Native | AttachMode::Auto), _) => {}
+    }
+    if ethtool::has_lro(name) {
+        warnings.push(format!("LRO merges packets before lbx sees them: `ethtool -K {name} lro off`"));
+    }
+    warnings
+}
+
 fn next_hop(entry: &TunnelEntry) -> Option<NextHopStatus> {
     let [first, ..] = entry.head;
     let [mac @ .., _, _] = first.to_ne_bytes();
     (entry.flags & TUNNEL_RESOLVED != 0).then(|| NextHopStatus {
-        ifindex: entry.ifindex,
+        interface: if_indextoname(entry.ifindex)
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_else(|| entry.ifindex.to_string()),
         mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
     })
 }

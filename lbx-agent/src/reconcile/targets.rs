@@ -1,6 +1,9 @@
 //! What the health checker and the next-hop watcher have to look after, by the model.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use lbx_common::api::HealthState;
 
@@ -35,6 +38,17 @@ pub fn targets(model: &Model, known: impl Fn(&EndpointName) -> Option<bool>) -> 
         }
     }
     targets
+}
+
+/// Source and destination of an endpoint's probes: the source tells the virtual network.
+pub type Probed = (Ipv4Addr, SocketAddrV4);
+
+/// Where each endpoint is probed.
+pub fn probed(model: &Model) -> BTreeMap<EndpointName, Probed> {
+    targets(model, |_| None)
+        .into_iter()
+        .map(|target| ((target.key.pool, target.key.endpoint), (target.source, target.address)))
+        .collect()
 }
 
 /// The gateways of all tunnels, each once.

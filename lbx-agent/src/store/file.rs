@@ -24,6 +24,8 @@ pub struct ConfigFile {
     /// Content at the last load, right or wrong.
     loaded: Option<Vec<u8>>,
     events: mpsc::Receiver<()>,
+    /// Whether something has happened since the file was looked at.
+    look: bool,
     watcher: RecommendedWatcher,
     /// Where the file really is, when it is a symbolic link.
     target_dir: Option<PathBuf>,
@@ -52,7 +54,8 @@ impl ConfigFile {
             }
         })
         .map_err(|error| watching(&path, &error))?;
-        let mut file = Self { path, revision: 0, loaded: None, events, watcher, target_dir: None };
+        let mut file =
+            Self { path, revision: 0, loaded: None, events, look: true, watcher, target_dir: None };
         // Editors and ConfigMaps replace the file, so it is the folder that must be watched.
         let dir = file.path.parent().unwrap_or(Path::new("/")).to_owned();
         file.watcher.watch(&dir, RecursiveMode::NonRecursive).map_err(|error| watching(&dir, &error))?;
@@ -90,20 +93,25 @@ impl ConfigFile {
     /// may be about to be replaced.
     pub async fn changed(&mut self) -> Result<(), StoreError> {
         loop {
-            match self.read() {
-                Ok(bytes) if self.loaded.as_ref() != Some(&bytes) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(
-                        "cannot read {}: {error}; its last content stays in force",
-                        self.path.display()
-                    );
+            // Not at each call: between two events a writer may be at work.
+            if self.look {
+                match self.read() {
+                    Ok(bytes) if self.loaded.as_ref() != Some(&bytes) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(
+                            "cannot read {}: {error}; its last content stays in force",
+                            self.path.display()
+                        );
+                    }
                 }
+                self.look = false;
             }
             if self.events.recv().await.is_none() {
                 let reason = "the watcher ended".to_owned();
                 return Err(StoreError::Watch { path: self.path.clone(), reason });
             }
+            self.look = true;
             self.follow();
         }
     }

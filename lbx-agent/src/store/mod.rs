@@ -89,9 +89,8 @@ fn remedy(error: &std::io::Error) -> &'static str {
 }
 
 fn lines(path: &Path, mistakes: &[Mistake]) -> String {
-    let lines: Vec<String> =
-        mistakes.iter().map(|mistake| format!("{}: {mistake}", path.display())).collect();
-    lines.join("\n")
+    let file = path.display().to_string();
+    mistakes.iter().map(|mistake| mistake.in_file(&file)).collect::<Vec<_>>().join("\n")
 }
 
 /// The store that the agent was started with.

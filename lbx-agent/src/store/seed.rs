@@ -1,9 +1,9 @@
 //! The seed of the flow hash: a secret, the same on all nodes, so that no client can choose its slot.
 
 use std::{
-    fs,
-    io::{ErrorKind, Write},
-    os::unix::fs::PermissionsExt,
+    fs::{self, File},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -75,30 +75,40 @@ impl FromStr for SeedSource {
 }
 
 /// The seed that `hash_seed` (of `node`) names. Made, with mode 0600, where its file is missing.
+pub fn load_or_make(hash_seed: Option<&str>, state_dir: &Path) -> Result<[u64; 2], SeedError> {
+    match load(hash_seed, state_dir) {
+        Err(SeedError::Io { path, source, .. }) if source.kind() == ErrorKind::NotFound => {
+            generate(&path)?;
+            // Another agent may have made one at the same time: the file that is there counts.
+            load(hash_seed, state_dir)
+        }
+        other => other,
+    }
+}
+
+/// The seed that `hash_seed` (of `node`) names; its file must be there.
 pub fn load(hash_seed: Option<&str>, state_dir: &Path) -> Result<[u64; 2], SeedError> {
     let source = hash_seed.map_or_else(|| Ok(SeedSource::File(DEFAULT_FILE.into())), str::parse)?;
     let path = match source {
         SeedSource::Literal(seed) => return Ok(seed),
         SeedSource::File(path) => state_dir.join(path),
     };
-    let failed = |action| {
-        let path = path.clone();
-        move |source| SeedError::Io { action, path, source }
-    };
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            warn_if_public(&path);
-            parse(text.trim()).ok_or(SeedError::Digits(path))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            generate(&path)?;
-            // Another agent may have made one at the same time: the file that is there counts.
-            let text = fs::read_to_string(&path).map_err(failed("read"))?;
-            parse(text.trim()).ok_or(SeedError::Digits(path))
-        }
-        Err(error) if error.kind() == ErrorKind::InvalidData => Err(SeedError::Digits(path)),
-        Err(error) => Err(failed("read")(error)),
+    let digits =
+        read(&path).map_err(|source| SeedError::Io { action: "read", path: path.clone(), source })?;
+    warn_if_public(&path);
+    parse(digits.trim()).ok_or(SeedError::Digits(path))
+}
+
+/// The beginning of a regular file. The name may come from a user of the API: a device or a pipe must neither
+/// fill the memory nor block.
+fn read(path: &Path) -> std::io::Result<String> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
     }
+    let mut bytes = Vec::new();
+    file.take(2 * DIGITS as u64).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn parse(text: &str) -> Option<[u64; 2]> {

@@ -195,17 +195,14 @@ async fn a_wrong_file_is_reported_once_with_all_its_mistakes() {
     let (dir, mut store) = open_file("version: 1\npools: [{name: A}, {name: b, size: 1}]\nservices: 7\n");
     let path = dir.path().join("lbx.yaml");
     let message = store.load().unwrap_err().to_string();
-    assert!(
-        message.starts_with(&format!("{} has 2 mistake(s):\n{0}: line 2, column", path.display())),
-        "{message}"
-    );
+    assert!(message.starts_with(&format!("{} has 2 mistake(s):\n{0}:2:", path.display())), "{message}");
     assert_unchanged(&mut store).await;
     fs::write(&path, yaml("a")).unwrap();
     assert_changed(&mut store).await;
     assert_eq!(pool_name(&mut store), (1, "a".to_owned()));
     fs::write(&path, b"version: 1\npools: [{name: \xff}]\n").unwrap();
     let message = store.load().unwrap_err().to_string();
-    assert!(message.contains("line 2: this is not text: write the file in UTF-8"), "{message}");
+    assert!(message.contains(":2: this is not text: write the file in UTF-8"), "{message}");
 }
 
 #[test]
@@ -229,7 +226,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 mod seeds {
-    use super::super::seed::{SeedError, load};
+    use super::super::seed::{SeedError, load, load_or_make};
     use super::*;
 
     const DIGITS: &str = "00112233445566778899aabbccddeeff";
@@ -247,7 +244,8 @@ mod seeds {
     fn a_seed_is_made_once_for_its_owner_only() {
         let dir = TempDir::new().unwrap();
         let state = dir.path().join("state");
-        let made = load(None, &state).unwrap();
+        assert!(load(None, &state).is_err(), "only a start makes one");
+        let made = load_or_make(None, &state).unwrap();
         assert_ne!(made, [0, 0]);
         assert_eq!(mode(&state.join("seed")), 0o600);
         assert_eq!(load(None, &state).unwrap(), made);
@@ -256,7 +254,7 @@ mod seeds {
             made,
             "a relative path is in the state directory"
         );
-        assert_ne!(load(Some("file:other"), &state).unwrap(), made);
+        assert_ne!(load_or_make(Some("file:other"), &state).unwrap(), made);
         let text = fs::read_to_string(state.join("seed")).unwrap();
         assert_eq!((text.len(), load(Some(text.trim()), &state).unwrap()), (33, made));
     }
@@ -300,6 +298,17 @@ mod seeds {
         fs::write(&file, "").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(load(Some("file:file/seed"), dir.path()).is_err());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let dir = TempDir::new().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            let error = load(Some(&format!("file:{}", path.display())), dir.path()).unwrap_err().to_string();
+            assert!(error.contains("regular file"), "{error}");
+        }
     }
 
     #[test]

@@ -26,6 +26,17 @@ impl Mistake {
     }
 }
 
+impl Mistake {
+    /// The mistake at its place in a file, as `FILE:LINE:COLUMN: …`, which editors and terminals know how to
+    /// open.
+    pub fn in_file(&self, file: &str) -> String {
+        let numbers = [self.line, self.column].into_iter().flatten().map(|number| format!(":{number}"));
+        let place = numbers.collect::<String>();
+        let unplaced = Self { line: None, column: None, ..self.clone() };
+        format!("{file}{place}: {unplaced}")
+    }
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {

@@ -38,8 +38,9 @@ pub struct InterfaceStatus {
     pub name: String,
     /// What arrives there.
     pub role: Role,
-    /// How the program is attached: `native` or `generic`.
-    pub mode: AttachMode,
+    /// How the program is attached: `native` or `generic`; absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<AttachMode>,
     /// What to know about it, as why native mode was not to be had; empty when all is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -66,8 +67,8 @@ pub struct TunnelStatus {
 /// Where tunnel packets leave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextHopStatus {
-    /// Egress interface index.
-    pub ifindex: u32,
+    /// Egress interface.
+    pub interface: String,
     /// MAC of the next hop.
     pub mac: String,
 }

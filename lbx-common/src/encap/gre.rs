@@ -23,7 +23,12 @@ const SEQUENCE_PRESENT: u16 = 0x1000;
 
 /// Wraps the packet. 42 bytes are five words and a half word.
 #[inline(always)]
-pub fn encapsulate<P: Packet>(packet: &mut P, tunnel: &TunnelEntry, inner: &Ipv4) -> Result<(), DropReason> {
+pub fn encapsulate<P: Packet>(
+    packet: &mut P,
+    tunnel: &TunnelEntry,
+    inner: &Ipv4,
+    hash: u32,
+) -> Result<(), DropReason> {
     let mut head = open_head::<P, HEAD_LEN>(packet)?;
     let [w0, w1, w2, w3, w4, w5, ..] = tunnel.head;
     head.set_word::<0>(w0);
@@ -33,7 +38,7 @@ pub fn encapsulate<P: Packet>(packet: &mut P, tunnel: &TunnelEntry, inner: &Ipv4
     head.set_word::<32>(w4);
     let [b0, b1, ..] = w5.to_ne_bytes();
     head.set_be16::<40>(Be16(u16::from_ne_bytes([b0, b1])));
-    finish_ipv4(&mut head, tunnel, inner)?;
+    finish_ipv4(&mut head, tunnel, inner, hash)?;
     Ok(())
 }
 

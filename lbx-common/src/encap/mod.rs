@@ -4,8 +4,8 @@
 //! ([`template`] builds it in user space); per packet it is copied in front as words, and lengths, type of
 //! service, identification, DF, source port and the header checksum are filled in.
 //!
-//! Outer IPv4: TTL 64; DSCP copied, ECN 0 (RFC 6040 §4.1, compatibility mode); DF and identification as
-//! inside, so that what may be fragmented inside may be fragmented outside, too.
+//! Outer IPv4: TTL 64; DSCP copied, ECN 0 (RFC 6040 §4.1, compatibility mode); DF as inside, so that what may
+//! be fragmented inside may be fragmented outside, too.
 
 pub mod gre;
 mod template;
@@ -66,7 +66,7 @@ pub fn encapsulate<P: Packet>(
     hash: u32,
 ) -> Result<(), DropReason> {
     if tunnel.encap == Encap::Gre.number() {
-        gre::encapsulate(packet, tunnel, inner)
+        gre::encapsulate(packet, tunnel, inner, hash)
     } else if tunnel.encap == Encap::Vxlan.number() {
         vxlan::encapsulate(packet, tunnel, inner, hash)
     } else {
@@ -85,12 +85,20 @@ fn open_head<P: Packet, const HEAD: usize>(packet: &mut P) -> Result<WindowMut<'
     packet.window_mut::<HEAD>(0).ok_or(DropReason::Inconsistent)
 }
 
+/// Identification of the outer packet: that of the inner one, moved by the flow's hash, because packets of
+/// two clients or two networks with the same one may be fragmented on the same way (RFC 6864 §4.2).
+#[inline(always)]
+const fn outer_id(inner: Be16, hash: u32) -> Be16 {
+    Be16(inner.0 ^ (hash >> 16) as u16)
+}
+
 /// Fills in the outer IPv4 header what depends on the packet; returns the length of its payload.
 #[inline(always)]
 fn finish_ipv4<const HEAD: usize>(
     head: &mut WindowMut<'_, HEAD>,
     tunnel: &TunnelEntry,
     inner: &Ipv4,
+    hash: u32,
 ) -> Result<u16, DropReason> {
     const { assert!(HEAD >= ETHERNET_LEN + Ipv4Hdr::LEN) };
     #[expect(clippy::cast_possible_truncation, reason = "below 128")]
@@ -99,14 +107,15 @@ fn finish_ipv4<const HEAD: usize>(
     let length = Be16::new(total);
     let tos = inner.tos & 0xfc;
     let fragments = if inner.dont_fragment { DONT_FRAGMENT } else { Be16(0) };
+    let id = outer_id(inner.id, hash);
     let sum = Sum::from_raw(tunnel.partial_sum)
         .add16(u16::from_ne_bytes([0, tos]))
         .add16(length.0)
-        .add16(inner.id.0)
+        .add16(id.0)
         .add16(fragments.0);
     head.set_byte::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, tos) }>(tos);
     head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, tot_len) }>(length);
-    head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, id) }>(inner.id);
+    head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, id) }>(id);
     head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, frags) }>(fragments);
     head.set_be16::<{ ETHERNET_LEN + offset_of!(Ipv4Hdr, check) }>(Be16(sum.checksum()));
     Ok(total.wrapping_sub(header))

@@ -41,7 +41,7 @@ pub fn encapsulate<P: Packet>(
     head.set_word::<40>(w5);
     head.set_word::<48>(w6);
     head.set_word::<56>(w7);
-    let datagram = finish_ipv4(&mut head, tunnel, inner)?;
+    let datagram = finish_ipv4(&mut head, tunnel, inner, hash)?;
     head.set_be16::<UDP_AT>(source_port(hash));
     head.set_be16::<{ UDP_AT + 4 }>(Be16::new(datagram));
     Ok(())

@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_tunnel_shows_its_next_hop() {
         let (text, _) = described(Tunnels, "east/a", &samples::config().virtual_networks[0].tunnels[0]);
-        for part in ["gre", "1472", "02:00:00:00:00:01 on interface 3"] {
+        for part in ["gre", "1472", "02:00:00:00:00:01 by eth1"] {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }
     }

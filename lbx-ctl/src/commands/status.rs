@@ -70,7 +70,7 @@ pub fn tunnel_table<'a>(tunnels: impl IntoIterator<Item = &'a TunnelStatus>) -> 
 pub fn next_hop(tunnel: &TunnelStatus) -> String {
     tunnel.next_hop.as_ref().map_or_else(
         || "unresolved (slow path)".to_owned(),
-        |hop| format!("{} on interface {}", hop.mac, hop.ifindex),
+        |hop| format!("{} by {}", hop.mac, hop.interface),
     )
 }
 
@@ -82,11 +82,12 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-fn mode(mode: AttachMode) -> &'static str {
+fn mode(mode: Option<AttachMode>) -> &'static str {
     match mode {
-        AttachMode::Auto => "auto",
-        AttachMode::Native => "native",
-        AttachMode::Generic => "generic",
+        None => "none",
+        Some(AttachMode::Auto) => "auto",
+        Some(AttachMode::Native) => "native",
+        Some(AttachMode::Generic) => "generic",
     }
 }
 
@@ -107,7 +108,7 @@ mod tests {
              eth0       both  generic  the driver has no XDP\n\
              \n\
              TUNNEL  ENCAP  REMOTE        INNER MTU  NEXT HOP\n\
-             east/a  gre    198.51.100.7       1472  02:00:00:00:00:01 on interface 3\n\
+             east/a  gre    198.51.100.7       1472  02:00:00:00:00:01 by eth1\n\
              \n\
              MAP        USED  CAPACITY\n\
              endpoints     2     16384\n"

@@ -18,9 +18,9 @@ async fn collections_and_objects_are_read_by_name() {
 async fn what_is_not_there_is_named_together_with_what_is() {
     let server = Server::start();
     for (path, expected) in [
-        ("/v1/pools/db", "there is no pool `db`; there are web"),
-        ("/v1/pools/web/endpoints/z", "there is no endpoint `web/z`; there are a, b"),
-        ("/v1/pools/db/endpoints/a", "there is no pool `db`; there are web"),
+        ("/v1/pools/db", "there is no pool `db`, only web"),
+        ("/v1/pools/web/endpoints/z", "there is no endpoint `web/z`, only a, b"),
+        ("/v1/pools/db/endpoints/a", "there is no pool `db`, only web"),
         ("/v1/virtual_networks/west/tunnels/a", "there is no tunnel `west/a`: none is configured there"),
     ] {
         let problem = server.refused(server.request(Method::GET, path)).await;

@@ -2,7 +2,10 @@
 
 use lbx_common::api::{Config, Interface, Role};
 
-use crate::store::seed::SeedSource;
+use crate::{
+    net::probe_path::{LBX0, LBX1},
+    store::seed::SeedSource,
+};
 
 use super::{Report, Seen, unicast};
 
@@ -39,6 +42,10 @@ fn interfaces(config: &Config, report: &mut Report) {
                 "`{name}` is not an interface name: write it as `ip link` shows it, 1 to {MAX_INTERFACE_NAME} \
                  characters"
             );
+            report.note(format!("{here}.name"), message);
+        } else if [LBX0, LBX1].contains(&name.as_str()) {
+            let message =
+                format!("`{name}` is a device of lbx's own: list the interfaces that carry traffic");
             report.note(format!("{here}.name"), message);
         } else if let Some(first) = seen.before(name.as_str(), &here) {
             let message = format!(

@@ -67,9 +67,29 @@ fn probe_source(
         return;
     };
     report.take(here, unicast(address));
+    if let Some(owner) = owner(config, address) {
+        let message = format!(
+            "{address} is {owner}: packets from a probe source go into its tunnel, so give an address that \
+             nothing else uses"
+        );
+        report.note(here(), message);
+    }
     if let Some(first) = seen.before(address, &described(path, &network.name)) {
         report.note(here(), format!("{address} is taken by {first}: give each virtual network its own"));
     }
+}
+
+/// What else an address is that must not be a probe source.
+fn owner(config: &Config, address: Ipv4Addr) -> Option<String> {
+    if config.node.tunnel_source.ipv4 == Some(address) {
+        return Some("node.tunnel_source".to_owned());
+    }
+    if let Some(service) = config.services.iter().find(|service| service.address == address) {
+        return Some(format!("the address of service `{}`", service.name));
+    }
+    let tunnels = config.virtual_networks.iter().flat_map(|network| &network.tunnels);
+    let tunnel = tunnels.into_iter().find(|tunnel| tunnel.remote == address)?;
+    Some(format!("the gateway of tunnel `{}`", tunnel.name))
 }
 
 /// Pool, endpoint and monitor of one that is probed in the network.

@@ -37,7 +37,7 @@ pub(super) async fn ensure(handle: &Handle) -> Result<ProbePath, NetError> {
         set(handle, name, link, observed).await?;
     }
     // A veth takes redirected frames only where its other end polls, which it does with an XDP program or
-    // with GRO (`veth_xdp_xmit` in drivers/net/veth.c). lbx0 has no program.
+    // with GRO (`veth_xdp_xmit` in drivers/net/veth.c). lbx0 has none until the agent has attached.
     set_offloads(LBX0, Offloads { gro: Some(true), ..Offloads::default() })?;
     for (device, key, value) in [
         // The host's own ip_forward may stay off: only the device that a packet arrived on counts.

@@ -10,14 +10,15 @@ use rtnetlink::{
     Handle, IpVersion, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
-        address::{AddressAttribute, AddressScope},
+        address::{AddressAttribute, AddressMessage, AddressScope},
+        link::{LinkAttribute, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope},
         rule::{RuleAction, RuleAttribute},
     },
 };
 
 use super::{LBX0, PROBE_TABLE, ProbePathWanted, ROUTE_PROTOCOL, Rule, VIP_TABLE};
-use crate::net::NetError;
+use crate::net::{NetError, netlink::link_by_index};
 
 /// lbx0 has exactly these addresses afterwards.
 pub(super) async fn ensure_addresses(
@@ -26,19 +27,21 @@ pub(super) async fn ensure_addresses(
     wanted: &[Ipv4Addr],
 ) -> Result<(), NetError> {
     let mut missing: BTreeSet<Ipv4Addr> = wanted.iter().copied().collect();
-    let mut get = handle.address().get().set_link_index_filter(lbx0);
+    let mut get = handle.address().get();
     get.message_mut().header.family = AddressFamily::Inet;
-    get.message_mut().header.index = lbx0;
-    let observed: Vec<_> = get
-        .execute()
-        .try_collect()
-        .await
-        .map_err(NetError::netlink(format!("list the addresses of {LBX0}")))?;
-    for message in observed {
-        let address = message.attributes.iter().find_map(|attribute| {
-            if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
-        });
-        let Some(address) = address else { continue };
+    let observed: Vec<_> =
+        get.execute().try_collect().await.map_err(NetError::netlink("list the addresses of this host"))?;
+    let (ours, others): (Vec<_>, Vec<_>) = observed.into_iter().partition(|m| m.header.index == lbx0);
+    for message in &others {
+        if let Some(address) = local_address(message).filter(|address| missing.contains(address)) {
+            let link = link_by_index(handle, message.header.index).await?;
+            let device =
+                link.and_then(|link| name(&link)).unwrap_or_else(|| message.header.index.to_string());
+            return Err(NetError::ProbeSourceTaken { address, device });
+        }
+    }
+    for message in ours {
+        let Some(address) = local_address(&message) else { continue };
         if message.header.prefix_len != 32 || !missing.remove(&address) {
             let what = format!("remove address {address} from {LBX0}");
             handle.address().del(message).execute().await.map_err(NetError::netlink(what))?;
@@ -52,6 +55,18 @@ pub(super) async fn ensure_addresses(
         request.execute().await.map_err(NetError::netlink(what))?;
     }
     Ok(())
+}
+
+fn local_address(message: &AddressMessage) -> Option<Ipv4Addr> {
+    message.attributes.iter().find_map(|attribute| {
+        if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
+    })
+}
+
+fn name(link: &LinkMessage) -> Option<String> {
+    link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::IfName(name) = attribute { Some(name.clone()) } else { None }
+    })
 }
 
 /// The two tables hold exactly the wanted routes afterwards.
