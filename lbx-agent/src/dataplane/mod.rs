@@ -23,4 +23,4 @@ pub use image::{Image, lines_for};
 pub use mapped::{KernelMemory, MapError};
 pub use memory::{FakeMemory, MapId, Memory};
 pub use pins::{PinError, Pins};
-pub use programs::{LoadError, Loaded, Sizes, load};
+pub use programs::{LoadError, Loaded, OBJECT, Sizes, load};

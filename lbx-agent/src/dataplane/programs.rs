@@ -18,7 +18,8 @@ use super::{
     pins::Pins,
 };
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbx-ebpf.o"));
+/// The kernel programs that this agent was built with; empty where there were none.
+pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbx-ebpf.o"));
 
 /// The XDP programs of the object.
 const XDP_PROGRAMS: [&str; 5] = [
