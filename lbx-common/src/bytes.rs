@@ -58,11 +58,46 @@ impl Be32 {
 #[repr(C, align(8))]
 pub struct Address(pub [u8; 16]);
 
+#[expect(clippy::many_single_char_names, reason = "sixteen bytes in their order")]
 impl Address {
     /// An IPv4 address.
     pub const fn from_v4(address: Be32) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    }
+
+    /// As two words, in memory order.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 2] {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
+        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
+    }
+
+    /// As four half words, in memory order.
+    #[inline(always)]
+    pub const fn quads(&self) -> [u32; 4] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        [
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+            u32::from_ne_bytes([m, n, o, p]),
+        ]
+    }
+
+    /// From two words, in memory order.
+    #[inline(always)]
+    pub const fn from_words([first, second]: [u64; 2]) -> Self {
+        let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) =
+            (first.to_ne_bytes(), second.to_ne_bytes());
+        Self([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
+    }
+
+    /// Whether no byte is set: no address.
+    #[inline(always)]
+    pub const fn is_unset(&self) -> bool {
+        let [first, second] = self.words();
+        first | second == 0
     }
 
     /// The IPv4 address in it; of an IPv6 address the last four bytes, so ask only where IPv4 is known.

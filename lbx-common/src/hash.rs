@@ -4,7 +4,7 @@
 //! input bit flips every output bit with a probability near one half. The secret seed keeps an outsider
 //! from choosing flows that all land on one endpoint.
 
-use crate::flow::FlowV4;
+use crate::{ip::IpAddress, transport::Ports};
 
 /// Spreads every bit of `x` over the whole word.
 #[inline(always)]
@@ -18,12 +18,22 @@ pub const fn mix(mut x: u64) -> u64 {
 
 /// Hash of the 5-tuple.
 #[inline(always)]
-pub fn flow_hash_v4(flow: &FlowV4, seed: &[u64; 2]) -> u32 {
-    let addresses = (u64::from(flow.source.0) << 32) | u64::from(flow.destination.0);
-    let ports = (u64::from(flow.source_port.0) << 32)
-        | (u64::from(flow.destination_port.0) << 16)
-        | u64::from(flow.protocol);
-    let hash = mix(mix(addresses ^ seed[0]) ^ ports ^ seed[1]);
+pub fn flow_hash<A: IpAddress>(
+    source: A,
+    destination: A,
+    ports: Ports,
+    protocol: u8,
+    seed: &[u64; 2],
+) -> u32 {
+    let ports =
+        (u64::from(ports.source.0) << 32) | (u64::from(ports.destination.0) << 16) | u64::from(protocol);
+    let (source, destination) = (source.words(), destination.words());
+    let addresses = if A::V6 {
+        mix(mix(mix(source[0] ^ seed[0]) ^ source[1]) ^ destination[0]) ^ destination[1]
+    } else {
+        (source[0] << 32 | destination[0]) ^ seed[0]
+    };
+    let hash = mix(mix(addresses) ^ ports ^ seed[1]);
     (hash >> 32) as u32
 }
 
@@ -38,37 +48,53 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bytes::{Be16, Be32};
+    use crate::bytes::{Address, Be16, Be32};
 
-    #[test]
-    fn every_input_bit_flips_each_output_bit_in_about_half_of_the_cases() {
-        let seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
-        // 96 bits of addresses and ports; the protocol takes two values only.
-        for bit in 0..96_u32 {
+    const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+    const ROUNDS: u32 = 2000;
+
+    /// Fails where a flip of one of `bits` input bits does not flip each output bit in about half of the cases.
+    /// `hash` gets the round's lanes of 32 bits.
+    fn check_avalanche(bits: usize, hash: impl Fn(&[u32]) -> u32) {
+        for bit in 0..bits {
             let mut flips = [0_u32; 32];
-            let rounds = 2000_u32;
-            for round in 0..rounds {
-                let base = mix(u64::from(round) + 1);
-                let (a, b, c) = ((base >> 32) as u32, (mix(base) >> 32) as u32, (mix(!base) >> 32) as u32);
-                let flow = |a: u32, b: u32, c: u32| FlowV4 {
-                    source: Be32(a),
-                    destination: Be32(b),
-                    source_port: Be16((c & 0xffff) as u16),
-                    destination_port: Be16((c >> 16) as u16),
-                    protocol: 6,
-                };
-                let flip = |lane: u32| if bit / 32 == lane { 1 << (bit % 32) } else { 0 };
-                let before = flow_hash_v4(&flow(a, b, c), &seed);
-                let after = flow_hash_v4(&flow(a ^ flip(0), b ^ flip(1), c ^ flip(2)), &seed);
+            for round in 0..ROUNDS {
+                let mut state = u64::from(round) + 1;
+                let mut lanes: Vec<u32> = (0..bits.div_ceil(32))
+                    .map(|_| {
+                        state = mix(state);
+                        (state >> 32) as u32
+                    })
+                    .collect();
+                let before = hash(&lanes);
+                lanes[bit / 32] ^= 1 << (bit % 32);
+                let after = hash(&lanes);
                 for (i, count) in flips.iter_mut().enumerate() {
                     *count += ((before ^ after) >> i) & 1;
                 }
             }
             for count in flips {
-                let bias = (f64::from(count) / f64::from(rounds) - 0.5).abs();
-                assert!(bias < 0.06, "input bit {bit}: bias {bias}");
+                let skew = (f64::from(count) / f64::from(ROUNDS) - 0.5).abs();
+                assert!(skew < 0.06, "input bit {bit}: skew {skew}");
             }
         }
+    }
+
+    fn hash<A: IpAddress>(source: A, destination: A, ports: u32) -> u32 {
+        let ports = Ports { source: Be16((ports & 0xffff) as u16), destination: Be16((ports >> 16) as u16) };
+        flow_hash(source, destination, ports, 6, &SEED)
+    }
+
+    #[test]
+    fn every_input_bit_flips_each_output_bit_in_about_half_of_the_cases() {
+        // All bits of addresses and ports; the protocol takes two values only.
+        check_avalanche(96, |lanes| hash(Be32(lanes[0]), Be32(lanes[1]), lanes[2]));
+        check_avalanche(288, |lanes| {
+            let word = |i: usize| u64::from(lanes[i]) << 32 | u64::from(lanes[i + 1]);
+            let (source, destination) =
+                (Address::from_words([word(0), word(2)]), Address::from_words([word(4), word(6)]));
+            hash(source, destination, lanes[8])
+        });
     }
 
     proptest! {

@@ -6,7 +6,10 @@
 
 use core::marker::PhantomData;
 
-use crate::bytes::{Be16, Be32};
+use crate::{
+    bytes::{Address, Be16, Be32},
+    checksum::Sum,
+};
 
 /// A frame that can be read, changed, and made longer or shorter at its head.
 pub trait Packet {
@@ -18,6 +21,9 @@ pub trait Packet {
 
     /// The same for writing.
     fn window_mut<const N: usize>(&mut self, at: usize) -> Option<WindowMut<'_, N>>;
+
+    /// Cuts the frame off behind its first `bytes` bytes. Returns whether it had as many.
+    fn truncate(&mut self, bytes: usize) -> bool;
 
     /// Puts `bytes` bytes of undefined content in front of the frame (takes them away where negative).
     /// Returns whether there was room.
@@ -107,7 +113,41 @@ impl<const N: usize> Window<'_, N> {
     }
 }
 
+impl<const N: usize> Window<'_, N> {
+    /// The sum over all words, for a checksum.
+    #[inline(always)]
+    pub fn sum(&self) -> Sum {
+        const { assert!(N.is_multiple_of(4)) };
+        let mut sum = Sum::default();
+        for word in 0..N / 4 {
+            // SAFETY: all four bytes lie in the window.
+            sum = sum.add32(unsafe { load(self.bytes.add(word * 4)) });
+        }
+        sum
+    }
+
+    /// The sixteen bytes at `O`: an IPv6 address.
+    #[inline(always)]
+    pub fn address<const O: usize>(&self) -> Address {
+        const { assert!(O + 16 <= N) };
+        // SAFETY: all sixteen bytes lie in the window.
+        unsafe { Address::from_words([load(self.bytes.add(O)), load(self.bytes.add(O).add(8))]) }
+    }
+}
+
 impl<const N: usize> WindowMut<'_, N> {
+    /// Sets the sixteen bytes at `O`: an IPv6 address.
+    #[inline(always)]
+    pub fn set_address<const O: usize>(&mut self, address: Address) {
+        const { assert!(O + 16 <= N) };
+        let [first, second] = address.words();
+        // SAFETY: all sixteen bytes lie in the window.
+        unsafe {
+            store(self.bytes.add(O), first);
+            store(self.bytes.add(O).add(8), second);
+        }
+    }
+
     /// A window that begins at `bytes`.
     ///
     /// # Safety
@@ -154,6 +194,39 @@ impl<const N: usize> WindowMut<'_, N> {
         const { assert!(O + 8 <= N) };
         // SAFETY: all eight bytes lie in the window.
         unsafe { store(self.bytes.add(O), value) }
+    }
+
+    /// Sets the two bytes at `O` where the window has them: for code that is generic over the window's length
+    /// and calls this only where it does.
+    #[inline(always)]
+    pub fn set_be16_if<const O: usize>(&mut self, value: Be16) {
+        if O + 2 <= N {
+            // SAFETY: both bytes lie in the window.
+            unsafe { store(self.bytes.add(O), value.0) }
+        }
+    }
+
+    /// Sets all bytes, given as words in memory order; what the window has no room for is left out.
+    #[inline(always)]
+    pub fn set_words<const W: usize>(&mut self, words: &[u64; W]) {
+        const { assert!(N <= 8 * W && N.is_multiple_of(2)) };
+        for (i, word) in words.iter().enumerate() {
+            let at = i * 8;
+            if at + 8 <= N {
+                // SAFETY: all eight bytes lie in the window.
+                unsafe { store(self.bytes.add(at), *word) }
+            } else if at < N {
+                let [b0, b1, b2, b3, b4, b5, ..] = word.to_ne_bytes();
+                let halves = [[b0, b1], [b2, b3], [b4, b5]];
+                for (j, half) in halves.into_iter().enumerate() {
+                    let at = at + j * 2;
+                    if at + 2 <= N {
+                        // SAFETY: both bytes lie in the window.
+                        unsafe { store(self.bytes.add(at), u16::from_ne_bytes(half)) }
+                    }
+                }
+            }
+        }
     }
 
     /// Sets the six bytes at `O`: a MAC address.
@@ -205,6 +278,15 @@ impl Packet for SlicePacket<'_> {
         let bytes = self.buffer.get_mut(self.start..self.end)?.get_mut(at..at.checked_add(N)?)?;
         // SAFETY: the slice has N bytes and is borrowed mutably as long as the window.
         Some(unsafe { WindowMut::new(bytes.as_mut_ptr()) })
+    }
+
+    fn truncate(&mut self, bytes: usize) -> bool {
+        let end = self.start.saturating_add(bytes);
+        let fits = end <= self.end;
+        if fits {
+            self.end = end;
+        }
+        fits
     }
 
     fn move_head(&mut self, bytes: i32) -> bool {

@@ -3,6 +3,7 @@
 mod fields;
 mod names;
 mod unset;
+mod verbs;
 
 use std::path::PathBuf;
 
@@ -10,8 +11,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use lbx_common::api::Revision;
 
 pub use self::{
-    fields::{Create, Set},
     names::{Kind, ObjectName},
+    verbs::{Create, Set},
 };
 use crate::{error::EXIT_CODES, output::Format};
 

@@ -9,15 +9,26 @@ pub fn config() -> Config {
         "virtual_networks": [
             {"name": "east", "vni": 42, "probe_source": {"ipv4": "10.255.42.1"},
              "tunnels": [{"name": "a", "encap": "gre", "remote": "198.51.100.7"}]},
-            {"name": "west", "vni": 43},
+            {"name": "west", "vni": 43, "probe_source": {"ipv4": "10.255.43.1", "ipv6": "fd00:255::1"},
+             "tunnels": [{"name": "b", "encap": "geneve", "remote": "2001:db8::7", "monitor": "tcp1",
+                          "probe_address": "fd00::254", "probe_port": 22}]},
+            {"name": "bare", "vni": 44},
         ],
         "monitors": [{"name": "tcp1", "interval": "1s", "timeout": "500ms", "retries": 1, "consecutive_down": 2}],
         "pools": [{"name": "web", "monitor": "tcp1", "endpoints": [
             {"name": "a", "virtual_network": "east", "address": "10.0.0.10", "port": 80, "weight": 0.5},
             {"name": "b", "virtual_network": "east", "address": "10.0.0.11", "enabled": false},
+        ]}, {"name": "web6", "endpoints": [
+            {"name": "a", "virtual_network": "west", "address": "fd00::1", "port": 80},
+        ]}, {"name": "direct", "endpoints": [
+            {"name": "a", "virtual_network": "west", "address": "fd00::2", "tunnels": ["b"]},
         ]}],
         "services": [
             {"name": "web", "address": "203.0.113.80", "listen": ["tcp/80", "udp/53"], "pools": ["web"]},
+            {"name": "web6", "address": "2001:db8:80::1", "listen": ["tcp/80"], "pools": ["web6"]},
+            {"name": "direct", "address": "2001:db8:80::2", "listen": ["tcp/80-89", "udp/any"], "pools": ["direct"],
+             "forwarding": "dsr", "icmp_echo": false, "no_endpoint": "reject", "allow": ["2001:db8::/32", "fd00::/8"],
+             "deny": ["2001:db8:bad::/48"], "rate_limit": {"new_flows_per_second": 1000}},
         ],
     }))
     .unwrap()
@@ -29,7 +40,12 @@ pub fn health() -> HealthReport {
             {"endpoint": "a", "virtual_network": "east", "address": "10.0.0.10:80", "state": "unhealthy",
              "reason": "connection refused", "since_secs": 3661, "round_trip_us": 1250},
             {"endpoint": "b", "virtual_network": "east", "address": "10.0.0.11", "state": "disabled"},
-        ]}]}),
+        ]}, {"pool": "web6", "state": "healthy", "endpoints": [
+            {"endpoint": "a", "virtual_network": "west", "address": "[fd00::1]:80", "state": "healthy"},
+        ]}], "tunnels": [
+            {"virtual_network": "west", "tunnel": "b", "monitor": "tcp1", "address": "[fd00::254]:22",
+             "state": "healthy", "since_secs": 61, "round_trip_us": 250},
+        ]}),
     )
     .unwrap()
 }
@@ -57,7 +73,9 @@ pub fn status() -> StatusReport {
         "revision": 8, "adopted": true, "map_writes": 12,
         "interfaces": [{"name": "eth0", "role": "both", "mode": "generic", "warnings": ["the driver has no XDP"]}],
         "tunnels": [{"virtual_network": "east", "tunnel": "a", "encap": "gre", "remote": "198.51.100.7",
-                     "inner_mtu": 1472, "next_hop": {"interface": "eth1", "mac": "02:00:00:00:00:01"}}],
+                     "inner_mtu": 1472, "next_hop": {"interface": "eth1", "mac": "02:00:00:00:00:01"}},
+                    {"virtual_network": "west", "tunnel": "b", "encap": "geneve", "remote": "2001:db8::7",
+                     "inner_mtu": 1444}],
         "maps": [{"map": "endpoints", "used": 2, "capacity": 16384}],
     }))
     .unwrap()

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
 use lbx_common::packet::{Packet, Window, WindowMut};
@@ -16,7 +16,7 @@ pub struct XdpPacket {
 impl XdpPacket {
     /// The frame of `ctx`.
     #[inline(always)]
-    pub fn new(ctx: XdpContext) -> Self {
+    pub fn new(ctx: &XdpContext) -> Self {
         Self { ctx: ctx.ctx }
     }
 
@@ -51,6 +51,18 @@ impl Packet for XdpPacket {
     fn window_mut<const N: usize>(&mut self, at: usize) -> Option<WindowMut<'_, N>> {
         // SAFETY: N bytes lie before the end of the data, and `&mut self` keeps others away.
         self.bytes::<N>(at).map(|bytes| unsafe { WindowMut::new(bytes) })
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, bytes: usize) -> bool {
+        // SAFETY: the kernel keeps the context valid while the program runs.
+        let length = (unsafe { bpf_xdp_get_buff_len(self.ctx) }) as usize;
+        if bytes > length {
+            return false;
+        }
+        let cut = (length.wrapping_sub(bytes) as i32).wrapping_neg();
+        // SAFETY: the kernel checks the new tail against the buffer.
+        (unsafe { bpf_xdp_adjust_tail(self.ctx, cut) }) == 0
     }
 
     #[inline(always)]

@@ -5,22 +5,35 @@
 //! cache lines.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, PerCpuArray},
+    bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
+    btf_maps::{Array, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key},
     macros::btf_map,
+    programs::XdpContext,
 };
-use lbx_common::abi::{Bucket, EndpointEntry, NodeEntry, SlotLine, TrafficCounter, TunnelEntry, VnetEntry};
+use lbx_common::{
+    abi::{
+        Bucket, EndpointEntry, FragmentKey, FragmentValue, NodeEntry, PolicyEntry, PrefixV4, PrefixV6,
+        SlotLine, TrafficCounter, TunnelEntry, VnetEntry,
+    },
+    bytes::Address,
+    reason::Stage,
+    tables::Carry,
+};
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map]
 static NODE: Array<NodeEntry, 1, MAPPED> = Array::new();
 #[btf_map]
-static LISTENERS_V4: Array<Bucket, 1, MAPPED> = Array::new();
+static LISTENERS: Array<Bucket, 1, MAPPED> = Array::new();
 #[btf_map]
-static REPLIES_V4: Array<Bucket, 1, MAPPED> = Array::new();
+static REPLIES: Array<Bucket, 1, MAPPED> = Array::new();
 #[btf_map]
-static PEERS_V4: Array<Bucket, 1, MAPPED> = Array::new();
+static PEERS: Array<Bucket, 1, MAPPED> = Array::new();
+#[btf_map]
+static ADDRESS_IDS: Array<Bucket, 1, MAPPED> = Array::new();
+#[btf_map]
+static ADDRESSES: Array<Address, 1, MAPPED> = Array::new();
 #[btf_map]
 static SLOTS: Array<SlotLine, 1, MAPPED> = Array::new();
 #[btf_map]
@@ -30,11 +43,96 @@ static TUNNELS: Array<TunnelEntry, 1, MAPPED> = Array::new();
 #[btf_map]
 static VNETS: Array<VnetEntry, 1, MAPPED> = Array::new();
 #[btf_map]
+static POLICIES: Array<PolicyEntry, 1, MAPPED> = Array::new();
+#[btf_map]
+static PREFIXES_V4: LpmTrie<PrefixV4, u32, 1> = LpmTrie::new();
+#[btf_map]
+static PREFIXES_V6: LpmTrie<PrefixV6, u32, 1> = LpmTrie::new();
+/// Written by the programs alone, on all CPUs.
+#[btf_map]
+static LIMITS: Array<u64, 1> = Array::new();
+#[btf_map]
 static LISTENER_TRAFFIC: PerCpuArray<TrafficCounter, 1> = PerCpuArray::new();
 #[btf_map]
 static ENDPOINT_TRAFFIC: PerCpuArray<TrafficCounter, 1> = PerCpuArray::new();
 #[btf_map]
 static DROPS: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// What one stage keeps for the next, on the same CPU.
+#[btf_map]
+static CARRY: PerCpuArray<Carry, 1> = PerCpuArray::new();
+/// A number that the verifier is to forget.
+#[btf_map]
+static SCRATCH: PerCpuArray<u32, 1> = PerCpuArray::new();
+/// A question to the kernel's FIB. Not on the stack, where it would take an eighth of what there is.
+#[btf_map]
+static FIB: PerCpuArray<FibLookup, 1> = PerCpuArray::new();
+/// Which way the fragments of a packet take. The oldest entries go when it is full.
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, 1> = LruHashMap::new();
+/// Room for a key and a value of it. Not on the stack.
+#[btf_map]
+static FRAGMENT: PerCpuArray<(FragmentKey, FragmentValue), 1> = PerCpuArray::new();
+/// When the next packet of lbx's own is due, in nanoseconds since boot.
+#[btf_map]
+static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// A question about an IPv6 prefix; not on the stack either.
+#[btf_map]
+static PREFIX: PerCpuArray<[u32; 6], 1> = PerCpuArray::new();
+/// The programs of the stages.
+#[btf_map]
+static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
+
+/// The place for what is kept.
+#[inline(always)]
+pub fn carry() -> Option<*mut Carry> {
+    CARRY.get_ptr_mut(0)
+}
+
+/// The place for a number to forget.
+#[inline(always)]
+pub fn scratch() -> Option<*mut u32> {
+    SCRATCH.get_ptr_mut(0)
+}
+
+/// The place for a question to the FIB.
+#[inline(always)]
+pub fn fib() -> Option<*mut FibLookup> {
+    FIB.get_ptr_mut(0)
+}
+
+/// What is kept under a key.
+#[inline(always)]
+pub fn fragment_of(key: &FragmentKey) -> Option<FragmentValue> {
+    // SAFETY: another CPU may write the entry meanwhile; a packet then goes a wrong way, as it would if another one
+    // had the same identification.
+    unsafe { FRAGMENTS.get(key) }.copied()
+}
+
+/// Keeps a value; where there is no room, the later fragments are dropped.
+#[inline(always)]
+pub fn keep_fragment(key: &FragmentKey, value: &FragmentValue) {
+    let _ = FRAGMENTS.insert(key, value, 0);
+}
+
+/// The place for a key and a value of `FRAGMENTS`.
+#[inline(always)]
+pub fn fragment() -> Option<*mut (FragmentKey, FragmentValue)> {
+    FRAGMENT.get_ptr_mut(0)
+}
+
+/// When the next packet of lbx's own is due on this CPU.
+#[inline(always)]
+pub fn answers() -> Option<*mut u64> {
+    ANSWERS.get_ptr_mut(0)
+}
+
+/// Goes on in the program of a stage; returns only where there is none.
+#[inline(always)]
+pub fn run(ctx: &XdpContext, stage: u32) {
+    // SAFETY: what this program holds is plain data, and the program called begins anew.
+    unsafe { STAGES.tail_call(ctx, stage) };
+}
 
 #[inline(always)]
 pub fn node() -> Option<&'static NodeEntry> {
@@ -43,17 +141,27 @@ pub fn node() -> Option<&'static NodeEntry> {
 
 #[inline(always)]
 pub fn listener_bucket(index: u32) -> Option<&'static Bucket> {
-    LISTENERS_V4.get(index)
+    LISTENERS.get(index)
 }
 
 #[inline(always)]
 pub fn reply_bucket(index: u32) -> Option<&'static Bucket> {
-    REPLIES_V4.get(index)
+    REPLIES.get(index)
 }
 
 #[inline(always)]
 pub fn peer_bucket(index: u32) -> Option<&'static Bucket> {
-    PEERS_V4.get(index)
+    PEERS.get(index)
+}
+
+#[inline(always)]
+pub fn address_bucket(index: u32) -> Option<&'static Bucket> {
+    ADDRESS_IDS.get(index)
+}
+
+#[inline(always)]
+pub fn address(id: u32) -> Option<&'static Address> {
+    ADDRESSES.get(id)
 }
 
 #[inline(always)]
@@ -74,6 +182,37 @@ pub fn tunnel(id: u32) -> Option<&'static TunnelEntry> {
 #[inline(always)]
 pub fn vnet(id: u32) -> Option<&'static VnetEntry> {
     VNETS.get(id)
+}
+
+#[inline(always)]
+pub fn policy(listener: u32) -> Option<&'static PolicyEntry> {
+    POLICIES.get(listener)
+}
+
+/// The verdict of the longest prefix in a list, by a [`PrefixV4`] in half words.
+#[inline(always)]
+pub fn verdict_v4([list, address]: [u32; 2]) -> Option<u32> {
+    let key = [size_of::<PrefixV4>() as u32 * u8::BITS, list, address];
+    // SAFETY: a key is a length and a prefix, of the same size as these words and without alignment of its own.
+    PREFIXES_V4.get(unsafe { &*(&raw const key).cast::<Key<PrefixV4>>() }).copied()
+}
+
+/// The same by a [`PrefixV6`].
+#[inline(always)]
+pub fn verdict_v6([list, a, b, c, d]: [u32; 5]) -> Option<u32> {
+    let place = PREFIX.get_ptr_mut(0)?;
+    // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other; and as above.
+    let key = unsafe {
+        *place = [size_of::<PrefixV6>() as u32 * u8::BITS, list, a, b, c, d];
+        &*place.cast::<Key<PrefixV6>>()
+    };
+    PREFIXES_V6.get(key).copied()
+}
+
+/// A bucket of flows that may begin.
+#[inline(always)]
+pub fn limit(index: u32) -> Option<*mut u64> {
+    LIMITS.get_ptr_mut(index)
 }
 
 /// Counters of a listener on this CPU.

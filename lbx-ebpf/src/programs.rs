@@ -8,38 +8,37 @@ use aya_ebpf::{
 };
 use lbx_common::{
     abi::PROBE_MARK,
-    pipeline::{self, Roles},
-    reason::{DropReason, Verdict},
+    pipeline::{self, PUBLIC, UNDERLAY},
+    reason::{DropReason, Packed, Stage},
     tables::Tables,
 };
 
-use crate::{context::XdpPacket, tables::KernelTables};
+use crate::{context::XdpPacket, maps, tables::KernelTables};
 
 /// Interfaces where clients' packets arrive.
 #[xdp(frags)]
 pub fn lbx_public(ctx: XdpContext) -> u32 {
-    ingress(ctx, Roles { public: true, underlay: false })
+    ingress(ctx, PUBLIC)
 }
 
 /// Interfaces where gateways' packets arrive.
 #[xdp(frags)]
 pub fn lbx_underlay(ctx: XdpContext) -> u32 {
-    ingress(ctx, Roles { public: false, underlay: true })
+    ingress(ctx, UNDERLAY)
 }
 
 /// Interfaces where both arrive.
 #[xdp(frags)]
 pub fn lbx_both(ctx: XdpContext) -> u32 {
-    ingress(ctx, Roles { public: true, underlay: true })
+    ingress(ctx, PUBLIC | UNDERLAY)
 }
 
 /// `lbx1`: what came out of `lbx0`, health checks on their way to an endpoint.
 #[xdp(frags)]
 pub fn lbx_probe(ctx: XdpContext) -> u32 {
     let tables = KernelTables::new(&ctx);
-    let ifindex = ctx.ingress_ifindex() as u32;
-    let verdict = pipeline::probe(&mut XdpPacket::new(ctx), &tables);
-    action(verdict, ifindex, &tables)
+    let verdict = pipeline::probe(&mut XdpPacket::new(&ctx), &tables);
+    action(&ctx, verdict, &tables)
 }
 
 /// `lbx0`: passes all. A veth delivers redirected frames only where its end has a native program.
@@ -60,26 +59,144 @@ pub fn lbx_guard(ctx: TcContext) -> i32 {
     TC_ACT_SHOT
 }
 
-#[inline(always)]
-fn ingress(ctx: XdpContext, roles: Roles) -> u32 {
-    let tables = KernelTables::new(&ctx);
-    let ifindex = ctx.ingress_ifindex() as u32;
-    let verdict = pipeline::ingress(&mut XdpPacket::new(ctx), &tables, roles);
-    action(verdict, ifindex, &tables)
+/// [`Stage::V4`]
+#[xdp(frags)]
+pub fn lbx_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::V4)
+}
+
+/// [`Stage::V6`]
+#[xdp(frags)]
+pub fn lbx_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::V6)
+}
+
+/// [`Stage::ReplyV4`]
+#[xdp(frags)]
+pub fn lbx_reply_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::ReplyV4)
+}
+
+/// [`Stage::ReplyV6`]
+#[xdp(frags)]
+pub fn lbx_reply_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::ReplyV6)
+}
+
+/// [`Stage::IcmpV4`]
+#[xdp(frags)]
+pub fn lbx_icmp_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::IcmpV4)
+}
+
+/// [`Stage::IcmpV6`]
+#[xdp(frags)]
+pub fn lbx_icmp_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::IcmpV6)
+}
+
+/// [`Stage::IcmpReplyV4`]
+#[xdp(frags)]
+pub fn lbx_icmp_reply4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::IcmpReplyV4)
+}
+
+/// [`Stage::IcmpReplyV6`]
+#[xdp(frags)]
+pub fn lbx_icmp_reply6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::IcmpReplyV6)
+}
+
+/// [`Stage::RefuseV4`]
+#[xdp(frags)]
+pub fn lbx_refuse_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::RefuseV4)
+}
+
+/// [`Stage::RefuseV6`]
+#[xdp(frags)]
+pub fn lbx_refuse_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::RefuseV6)
+}
+
+/// [`Stage::RelayV4`]
+#[xdp(frags)]
+pub fn lbx_relay_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::RelayV4)
+}
+
+/// [`Stage::RelayV6`]
+#[xdp(frags)]
+pub fn lbx_relay_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::RelayV6)
+}
+
+/// [`Stage::FragmentV4`]
+#[xdp(frags)]
+pub fn lbx_fragment_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::FragmentV4)
+}
+
+/// [`Stage::FragmentV6`]
+#[xdp(frags)]
+pub fn lbx_fragment_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::FragmentV6)
+}
+
+/// [`Stage::FragmentReplyV4`]
+#[xdp(frags)]
+pub fn lbx_frag_reply4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::FragmentReplyV4)
+}
+
+/// [`Stage::FragmentReplyV6`]
+#[xdp(frags)]
+pub fn lbx_frag_reply6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::FragmentReplyV6)
+}
+
+/// [`Stage::NeighbourV4`]
+#[xdp(frags)]
+pub fn lbx_neighbour4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::NeighbourV4)
+}
+
+/// [`Stage::NeighbourV6`]
+#[xdp(frags)]
+pub fn lbx_neighbour6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::NeighbourV6)
 }
 
 #[inline(always)]
-fn action(verdict: Verdict, ingress: u32, tables: &KernelTables) -> u32 {
-    let egress = match verdict {
-        Verdict::Pass => return xdp_action::XDP_PASS,
-        Verdict::Drop { .. } => return xdp_action::XDP_DROP,
-        Verdict::Transmit { ifindex } => ifindex,
-        Verdict::ToHost => match tables.node() {
-            Some(node) => node.lbx1,
-            None => return xdp_action::XDP_DROP,
-        },
+fn ingress(ctx: XdpContext, roles: u8) -> u32 {
+    let tables = KernelTables::new(&ctx);
+    let verdict = pipeline::ingress(&mut XdpPacket::new(&ctx), &tables, roles);
+    action(&ctx, verdict, &tables)
+}
+
+#[inline(always)]
+fn stage(ctx: XdpContext, stage: Stage) -> u32 {
+    let tables = KernelTables::new(&ctx);
+    let verdict = pipeline::stage(&mut XdpPacket::new(&ctx), &tables, stage);
+    action(&ctx, verdict, &tables)
+}
+
+#[inline(always)]
+fn action(ctx: &XdpContext, verdict: Packed, tables: &KernelTables) -> u32 {
+    if let Some(stage) = verdict.next_stage() {
+        maps::run(ctx, stage);
+        // Only where the agent has not put the program there, which it does before it attaches any.
+        KernelTables::count_drop_of_host(DropReason::Inconsistent);
+        return xdp_action::XDP_DROP;
+    }
+    let egress = match (verdict, verdict.egress(), tables.node()) {
+        (_, Some(ifindex), _) => ifindex,
+        (Packed::PASS, ..) => return xdp_action::XDP_PASS,
+        (Packed::BACK, ..) => return xdp_action::XDP_TX,
+        (Packed::TO_HOST, _, Some(node)) => node.lbx1,
+        _ => return xdp_action::XDP_DROP,
     };
-    if egress == ingress {
+    if egress == ctx.ingress_ifindex() as u32 {
         return xdp_action::XDP_TX;
     }
     // SAFETY: the helper takes any number and answers XDP_ABORTED where it does not like it.

@@ -7,19 +7,30 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
         bpf_fib_lookup as FibLookup, xdp_md,
     },
-    helpers::bpf_fib_lookup,
+    helpers::{bpf_fib_lookup, bpf_ktime_get_ns},
     programs::XdpContext,
 };
 use lbx_common::{
-    abi::{Bucket, EndpointEntry, NodeEntry, SlotLine, TrafficCounter, TunnelEntry, VnetEntry, drop_index},
+    abi::{
+        Bucket, EndpointEntry, FragmentKey, FragmentValue, NodeEntry, PolicyEntry, SlotLine, TrafficCounter,
+        TunnelEntry, VnetEntry, drop_index,
+    },
+    bytes::Address,
+    ip::IpAddress,
     reason::DropReason,
-    tables::{Direction, Route, RouteQuery, Tables},
+    tables::{Carry, Direction, Route, RouteQuery, Tables},
 };
 
 use crate::maps;
 
-/// Address family of `bpf_fib_lookup`.
+/// Answers that may be sent at once where none was for a while.
+const ANSWER_BURST: u64 = 64;
+/// Time in nanoseconds for which later fragments may follow the first one: half of what receivers wait for them
+/// (RFC 8200 §4.5: 60 s; Linux: 30 s), and less than identifications take to come around.
+const FRAGMENT_LIFETIME: u64 = 15_000_000_000;
+/// Address families of `bpf_fib_lookup`.
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// State in the kernel.
 pub struct KernelTables {
@@ -36,13 +47,13 @@ impl KernelTables {
     /// Counts a packet that is dropped before it belongs to any network.
     #[inline(always)]
     pub fn count_drop_of_host(reason: DropReason) {
-        count_drop(0, reason);
+        count_drop(0, reason as u8);
     }
 }
 
 #[inline(always)]
-fn count_drop(vnet: u32, reason: DropReason) {
-    if let Some(counter) = maps::drops(drop_index(vnet, reason as u8)) {
+fn count_drop(vnet: u32, reason: u8) {
+    if let Some(counter) = maps::drops(drop_index(vnet, reason)) {
         // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
         unsafe { *counter = (*counter).wrapping_add(1) };
     }
@@ -90,6 +101,16 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn address_bucket(&self, index: u32) -> Option<&Bucket> {
+        maps::address_bucket(index)
+    }
+
+    #[inline(always)]
+    fn address(&self, id: u32) -> Option<&Address> {
+        maps::address(id)
+    }
+
+    #[inline(always)]
     fn slot_line(&self, index: u32) -> Option<&SlotLine> {
         maps::slot_line(index)
     }
@@ -105,31 +126,139 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn keep(&self, carry: Carry) {
+        if let Some(place) = maps::carry() {
+            // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+            unsafe { *place = carry };
+        }
+    }
+
+    #[inline(always)]
+    fn kept(&self) -> Carry {
+        // SAFETY: as above.
+        maps::carry().map_or(Carry::default(), |place| unsafe { *place })
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        let Some(place) = maps::scratch() else { return 0 };
+        // SAFETY: the element is this CPU's own; volatile, or the compiler would see through it.
+        unsafe {
+            core::ptr::write_volatile(place, number);
+            core::ptr::read_volatile(place)
+        }
+    }
+
+    /// By the generic cell rate algorithm (ITU-T I.371 Annex A): `ANSWERS` has the time at which the next one is due.
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        let (Some(node), Some(due)) = (maps::node(), maps::answers()) else { return false };
+        let interval = u64::from(node.answer_interval);
+        let now = self.now_ns();
+        // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+        let due = unsafe { &mut *due };
+        if *due > now.wrapping_add(interval.wrapping_mul(ANSWER_BURST)) {
+            return false;
+        }
+        *due = if *due > now { *due } else { now }.wrapping_add(interval);
+        true
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FragmentKey, first: FragmentValue) {
+        let time = self.now_ns();
+        let Some(place) = maps::fragment() else { return };
+        // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+        let place = unsafe { &mut *place };
+        *place = (*key, FragmentValue { time, ..first });
+        maps::keep_fragment(&place.0, &place.1);
+    }
+
+    #[inline(always)]
+    fn recall(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        // SAFETY: as above.
+        let place = unsafe { &mut *maps::fragment()? };
+        place.0 = *key;
+        let first = maps::fragment_of(&place.0)?;
+        let age = self.now_ns().wrapping_sub(first.time);
+        (age < FRAGMENT_LIFETIME).then_some(first)
+    }
+
+    #[inline(always)]
     fn vnet(&self, id: u32) -> Option<&VnetEntry> {
         maps::vnet(id)
     }
 
+    #[inline(always)]
+    fn policy(&self, listener: u32) -> Option<&PolicyEntry> {
+        maps::policy(listener)
+    }
+
+    #[inline(always)]
+    fn verdict<A: IpAddress>(&self, list: u32, [first, second]: [u64; 2]) -> Option<u32> {
+        // As half words in memory order, so that they are written as such; those of IPv4 fill one.
+        let (a, b) = (first as u32, (first >> 32) as u32);
+        if !A::V6 {
+            return maps::verdict_v4([list, a]);
+        }
+        maps::verdict_v6([list, a, b, second as u32, (second >> 32) as u32])
+    }
+
+    #[inline(always)]
+    fn limit(&self, index: u32) -> Option<u64> {
+        // SAFETY: an element is eight bytes, aligned to eight; volatile because other CPUs change it meanwhile.
+        maps::limit(index).map(|bucket| unsafe { core::ptr::read_volatile(bucket) })
+    }
+
+    #[inline(always)]
+    fn set_limit(&self, index: u32, bucket: u64) {
+        if let Some(place) = maps::limit(index) {
+            // SAFETY: as above.
+            unsafe { core::ptr::write_volatile(place, bucket) };
+        }
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: the helper takes nothing and reads a clock.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
     /// Asks the kernel's FIB as if the packet had arrived on `lbx0`, the only device whose forwarding is on.
     #[inline(always)]
-    fn route(&self, query: &RouteQuery) -> Route {
+    fn route<A: IpAddress>(&self, query: &RouteQuery<A>) -> Route {
         let Some(node) = maps::node() else { return Route::Unreachable };
+        let Some(place) = maps::fib() else { return Route::Unreachable };
+        // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+        let fib = unsafe { &mut *place };
         // SAFETY: a struct of numbers and unions of numbers; all-zero is a value.
-        let mut fib: FibLookup = unsafe { mem::zeroed() };
-        fib.family = AF_INET;
+        *fib = unsafe { mem::zeroed() };
         fib.l4_protocol = query.protocol;
         fib.ifindex = node.lbx0;
         fib.__bindgen_anon_1.tot_len = query.length;
-        fib.__bindgen_anon_2.tos = query.tos;
-        fib.__bindgen_anon_3.ipv4_src = query.source.0;
-        fib.__bindgen_anon_4.ipv4_dst = query.destination.0;
+        let (source, destination) = (query.source.quads(), query.destination.quads());
+        if A::V6 {
+            fib.family = AF_INET6;
+            fib.__bindgen_anon_2.flowinfo = (u32::from(query.tos) << 20).to_be();
+            fib.__bindgen_anon_3.ipv6_src = source;
+            fib.__bindgen_anon_4.ipv6_dst = destination;
+        } else {
+            fib.family = AF_INET;
+            fib.__bindgen_anon_2.tos = query.tos;
+            fib.__bindgen_anon_3.ipv4_src = source[0];
+            fib.__bindgen_anon_4.ipv4_dst = destination[0];
+        }
         // SAFETY: the context is valid while the program runs, and the size is that of the struct.
-        let result =
-            unsafe { bpf_fib_lookup(self.ctx.cast(), &raw mut fib, mem::size_of::<FibLookup>() as i32, 0) };
+        let result = unsafe { bpf_fib_lookup(self.ctx.cast(), place, mem::size_of::<FibLookup>() as i32, 0) };
         match u32::try_from(result) {
             Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
                 Route::Direct { ifindex: fib.ifindex, source: fib.smac, destination: fib.dmac }
             }
-            Ok(BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED) => Route::ByHost,
+            Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => Route::ByHost,
+            // SAFETY: of the union the helper has written this member, the MTU of the route.
+            Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => {
+                Route::TooBig { mtu: unsafe { fib.__bindgen_anon_1.mtu_result } }
+            }
             _ => Route::Unreachable,
         }
     }
@@ -145,7 +274,7 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn count_drop(&self, vnet: u32, reason: DropReason) {
+    fn count_drop(&self, vnet: u32, reason: u8) {
         count_drop(vnet, reason);
     }
 }

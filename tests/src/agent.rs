@@ -316,9 +316,15 @@ impl Agent {
 /// A network with lbx in it, all endpoints healthy. The topology is dropped last.
 pub fn start_healthy(config: &Config) -> Result<(Topology, Agent)> {
     let topology = Topology::new()?;
-    let agent = Agent::start_with(&topology, config)?;
-    agent.wait_until_healthy(HEALTHY_LIMIT)?;
+    let agent = start_healthy_in(&topology, config)?;
     Ok((topology, agent))
+}
+
+/// lbx in `topology`, all endpoints healthy.
+pub fn start_healthy_in(topology: &Topology, config: &Config) -> Result<Agent> {
+    let agent = Agent::start_with(topology, config)?;
+    agent.wait_until_healthy(HEALTHY_LIMIT)?;
+    Ok(agent)
 }
 
 /// Path of a program of the workspace, built beside the one that runs.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -10,8 +10,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    family::Family,
     http::{self, Request},
     netns::Netns,
+    path_mtu::Discovery,
     servers::{HTTP_PORT, UDP_PORT, pattern},
 };
 
@@ -25,8 +27,8 @@ pub struct Answer {
     pub vnet: String,
     /// Name of the origin.
     pub origin: String,
-    /// Private address of the origin.
-    pub address: Ipv4Addr,
+    /// Private address of the origin, of the family that it was asked in.
+    pub address: IpAddr,
     /// The client as the origin saw it.
     pub seen_client: SocketAddr,
     /// The client's own end of the connection.
@@ -40,12 +42,14 @@ pub struct Answer {
 pub struct Client {
     netns: Netns,
     timeout: Duration,
+    discovery: Discovery,
+    address: Option<IpAddr>,
 }
 
 impl Client {
     /// A client in `netns`, with [`TIMEOUT`].
     pub fn new(netns: &Netns) -> Self {
-        Self { netns: netns.clone(), timeout: TIMEOUT }
+        Self { netns: netns.clone(), timeout: TIMEOUT, discovery: Discovery::On, address: None }
     }
 
     /// The same client with another timeout.
@@ -54,8 +58,20 @@ impl Client {
         Self { timeout, ..self }
     }
 
+    /// The same client with another attitude to path MTU discovery.
+    #[must_use]
+    pub fn with_discovery(self, discovery: Discovery) -> Self {
+        Self { discovery, ..self }
+    }
+
+    /// The same client with another of its namespace's addresses.
+    #[must_use]
+    pub fn with_address(self, address: impl Into<IpAddr>) -> Self {
+        Self { address: Some(address.into()), ..self }
+    }
+
     /// `GET /` at port 80 of `vip` from `source_port` (0 = any), on a connection of its own.
-    pub fn http_get(&self, vip: Ipv4Addr, source_port: u16) -> Result<Answer> {
+    pub fn http_get(&self, vip: impl Into<IpAddr>, source_port: u16) -> Result<Answer> {
         let mut connection = self.connect(vip, HTTP_PORT, source_port)?;
         let answer = connection.request("/", false)?;
         // The origin closes first, so the source port is free again at once.
@@ -64,31 +80,52 @@ impl Client {
     }
 
     /// Opens a TCP connection.
-    pub fn connect(&self, vip: Ipv4Addr, port: u16, source_port: u16) -> Result<Connection> {
-        let to = SocketAddrV4::new(vip, port);
+    pub fn connect(&self, vip: impl Into<IpAddr>, port: u16, source_port: u16) -> Result<Connection> {
+        let to = SocketAddr::new(vip.into(), port);
         self.open(to, source_port, None).with_context(|| format!("http://{to} from port {source_port}"))
     }
 
     /// Sends `payload` to UDP port 53 of `vip` from `source_port` (0 = any) and waits for the answer.
-    pub fn udp_exchange(&self, vip: Ipv4Addr, source_port: u16, payload: &[u8]) -> Result<Answer> {
-        let to = SocketAddrV4::new(vip, UDP_PORT);
+    pub fn udp_exchange(&self, vip: impl Into<IpAddr>, source_port: u16, payload: &[u8]) -> Result<Answer> {
+        let to = SocketAddr::new(vip.into(), UDP_PORT);
         let exchange = || -> Result<Answer> {
-            let socket = UdpSocket::from(self.socket(Type::DGRAM, source_port)?);
-            socket.set_read_timeout(Some(self.timeout))?;
-            // A connected socket takes answers from the VIP only.
-            socket.connect(to)?;
+            let socket = self.udp_socket(to, source_port)?;
             socket.send(payload).context("sending")?;
             let mut buffer = vec![0; 65_536];
-            let length = socket.recv(&mut buffer).map_err(|error| self.explain(error))?;
+            let length = uninterrupted(|| socket.recv(&mut buffer)).map_err(|error| self.explain(error))?;
             parse_answer(buffer.get(..length).unwrap_or_default(), socket.local_addr()?)
         };
         exchange().with_context(|| format!("udp {to} from port {source_port}"))
     }
 
+    /// A UDP socket that sends to `to` and takes answers from there only.
+    pub fn udp_socket(&self, to: SocketAddr, source_port: u16) -> Result<UdpSocket> {
+        let socket = UdpSocket::from(self.socket(Family::of(to.ip()), Type::DGRAM, source_port)?);
+        socket.set_read_timeout(Some(self.timeout))?;
+        socket.connect(to)?;
+        Ok(socket)
+    }
+
+    /// `POST /bytes` with `count` bytes, all of which must arrive.
+    pub fn upload(&self, vip: impl Into<IpAddr>, source_port: u16, count: u64) -> Result<()> {
+        let to = SocketAddr::new(vip.into(), HTTP_PORT);
+        let upload = || -> Result<()> {
+            let mut connection = self.open(to, source_port, None)?;
+            let body: Vec<u8> = (0..count).map(pattern).collect();
+            let host = &connection.host;
+            let request = Request { method: "POST", host, path: "/bytes", keep_alive: false, body: &body };
+            let response = http::exchange(&mut connection.stream, request)?;
+            ensure!(response.status == 200, "status {}: other bytes arrived", response.status);
+            ensure!(response.body == count.to_string().as_bytes(), "{:?} bytes arrived", response.body);
+            connection.wait_for_end()
+        };
+        upload().with_context(|| format!("{count} bytes to http://{to} from port {source_port}"))
+    }
+
     /// Starts `GET /bytes/COUNT`; the body is read by [`Download`] at the test's own pace.
-    pub fn download(&self, vip: Ipv4Addr, source_port: u16, count: u64) -> Result<Download> {
+    pub fn download(&self, vip: impl Into<IpAddr>, source_port: u16, count: u64) -> Result<Download> {
         // A small window, so that a transfer that the test pauses really stands still.
-        let to = SocketAddrV4::new(vip, HTTP_PORT);
+        let to = SocketAddr::new(vip.into(), HTTP_PORT);
         let mut connection = self.open(to, source_port, Some(64 * 1024))?;
         connection.send(&format!("/bytes/{count}"), false)?;
         let head = http::read_head(&mut connection.stream)?;
@@ -107,8 +144,8 @@ impl Client {
         }
     }
 
-    fn open(&self, to: SocketAddrV4, source_port: u16, receive_buffer: Option<usize>) -> Result<Connection> {
-        let socket = self.socket(Type::STREAM, source_port)?;
+    fn open(&self, to: SocketAddr, source_port: u16, receive_buffer: Option<usize>) -> Result<Connection> {
+        let socket = self.socket(Family::of(to.ip()), Type::STREAM, source_port)?;
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
@@ -116,14 +153,23 @@ impl Client {
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(self.timeout))?;
         stream.set_write_timeout(Some(self.timeout))?;
-        Ok(Connection { stream, host: to.ip().to_string() })
+        let host = match to.ip() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        Ok(Connection { stream, host })
     }
 
-    fn socket(&self, kind: Type, source_port: u16) -> Result<Socket> {
+    fn socket(&self, family: Family, kind: Type, source_port: u16) -> Result<Socket> {
+        let (domain, any) = match family {
+            Family::V4 => (Domain::IPV4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            Family::V6 => (Domain::IPV6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        };
         self.netns.run(|| {
-            let socket = Socket::new(Domain::IPV4, kind, None)?;
+            let socket = Socket::new(domain, kind, None)?;
+            self.discovery.apply(&socket, family)?;
             socket.set_reuse_address(true)?;
-            let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, source_port);
+            let from = SocketAddr::new(self.address.unwrap_or(any), source_port);
             socket.bind(&from.into()).with_context(|| format!("cannot bind port {source_port}"))?;
             Ok(socket)
         })
@@ -161,7 +207,8 @@ impl Connection {
     }
 
     fn wait_for_end(&mut self) -> Result<()> {
-        let read = self.stream.read(&mut [0; 1]).context("waiting for the end of the connection")?;
+        let read = uninterrupted(|| self.stream.read(&mut [0; 1]))
+            .context("waiting for the end of the connection")?;
         ensure!(read == 0, "there are bytes behind the answer");
         Ok(())
     }
@@ -185,7 +232,7 @@ impl Download {
     pub fn read_to(&mut self, position: u64) -> Result<()> {
         let mut buffer = [0; 16 * 1024];
         while self.position < position.min(self.count) {
-            let read = self.connection.stream.read(&mut buffer);
+            let read = uninterrupted(|| self.connection.stream.read(&mut buffer));
             let read = read.with_context(|| format!("after {} of {} bytes", self.position, self.count))?;
             ensure!(read != 0, "the connection ended after {} of {} bytes", self.position, self.count);
             self.check(buffer.get(..read).unwrap_or_default())?;
@@ -207,6 +254,16 @@ impl Download {
             self.position += 1;
         }
         Ok(())
+    }
+}
+
+/// Does it again where a signal came in between, which a wait with a time limit reports instead of going on.
+pub fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }
 

@@ -2,17 +2,23 @@
 //!
 //! Tests change the value as they like before they hand it to the agent.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use lbx_common::api::{
-    AttachMode, Config, Encap, Endpoint, Forwarding, Interface, Listen, Monitor, MonitorKind, Node, Pool,
-    ProbeSource, Protocol, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
+    self, AttachMode, Config, Endpoint, Forwarding, Inner, Interface, Listen, Monitor, MonitorKind,
+    NoEndpoint, Node, Pool, Ports, ProbeSource, Protocol, RateLimit, Role, Service, Tunnel, TunnelSource,
+    VirtualNetwork,
 };
 
 use crate::{
+    family::Family,
     servers::{HTTP_PORT, UDP_PORT},
-    topology::{EAST, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE, UNDERLAY_DEVICE, VnetPlan, WEST},
+    topology::{
+        EAST, LBX_UNDERLAY, LBX_UNDERLAY_V6, PUBLIC_DEVICE, Topology, UNDERLAY_DEVICE, VnetPlan, WEST,
+        origins,
+    },
+    tunnel::Encap,
 };
 
 /// Time between health checks.
@@ -23,22 +29,51 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Fixed, so that the same source ports reach the same origins in every run.
 const HASH_SEED: &str = "6c62782d746573742d73656564202020";
 const MONITOR: &str = "tcp";
+/// Families that [`for_topology`] serves: those that lbx forwards.
+const SERVED: &[Family] = &Family::ALL;
 
-/// Both virtual networks, with pools `{east,west}-web` (TCP, probed) and `{east,west}-dns` (UDP, without a
-/// monitor) over both origins at weight 1, and the services `east`, `west` (tcp/80), `east-dns` and
-/// `west-dns` (udp/53). Native XDP.
+/// Both virtual networks as [`Topology::new`] makes them, with pools `{east,west}-web` (TCP, probed) and
+/// `{east,west}-dns` (UDP, without a monitor) over both origins at weight 1, and the services `east`, `west`
+/// (tcp/80), `east-dns` and `west-dns` (udp/53), all in IPv4. Native XDP.
 pub fn whole() -> Config {
+    of_plans(&[EAST, WEST], &[Family::V4])
+}
+
+/// The same in both families: in IPv6 the names end with `6`.
+pub fn of_both_families() -> Config {
+    of_plans(&[EAST, WEST], &Family::ALL)
+}
+
+/// The same for the networks of `topology`, in every family that is served: in IPv6 the names end with `6`.
+pub fn for_topology(topology: &Topology) -> Config {
+    of_plans(&topology.vnets().map(|vnet| vnet.plan), SERVED)
+}
+
+/// What the configuration says of an encapsulation: its name, and what it carries where that is a choice.
+const fn encapsulation(encap: Encap) -> (api::Encap, Option<Inner>) {
+    match encap {
+        Encap::Gre => (api::Encap::Gre, None),
+        Encap::GreUdp => (api::Encap::GreUdp, None),
+        Encap::Vxlan => (api::Encap::Vxlan, None),
+        Encap::GeneveIp => (api::Encap::Geneve, Some(Inner::Ip)),
+        Encap::GeneveEthernet => (api::Encap::Geneve, Some(Inner::Ethernet)),
+    }
+}
+
+fn of_plans(plans: &[VnetPlan], families: &[Family]) -> Config {
     let interface = |name: &str, role| Interface { name: name.to_owned(), role, mode: AttachMode::Native };
-    let vnets = [EAST, WEST];
-    let pools = vnets.iter().flat_map(|plan| {
-        [pool(plan, "web", Some(MONITOR.to_owned()), HTTP_PORT), pool(plan, "dns", None, UDP_PORT)]
+    let over_ipv6 = plans.iter().any(|plan| plan.outer == Family::V6);
+    let served = || plans.iter().flat_map(|plan| families.iter().map(move |family| (plan, *family)));
+    let pools = served().flat_map(|(plan, family)| {
+        let web = pool(plan, family, "web", Some(MONITOR.to_owned()), HTTP_PORT);
+        [web, pool(plan, family, "dns", None, UDP_PORT)]
     });
-    let services = vnets.iter().flat_map(|plan| {
-        let web = Listen { protocol: Protocol::Tcp, port: HTTP_PORT };
-        let dns = Listen { protocol: Protocol::Udp, port: UDP_PORT };
+    let services = served().flat_map(|(plan, family)| {
+        let web = Listen { protocol: Protocol::Tcp, ports: Ports::One(HTTP_PORT) };
+        let dns = Listen { protocol: Protocol::Udp, ports: Ports::One(UDP_PORT) };
         [
-            service(plan, plan.name.to_owned(), web, "web"),
-            service(plan, format!("{}-dns", plan.name), dns, "dns"),
+            service(plan, family, plan.name.to_owned(), web, "web"),
+            service(plan, family, format!("{}-dns", plan.name), dns, "dns"),
         ]
     });
     Config {
@@ -47,10 +82,13 @@ pub fn whole() -> Config {
                 interface(PUBLIC_DEVICE, Role::Public),
                 interface(UNDERLAY_DEVICE, Role::Underlay),
             ],
-            tunnel_source: TunnelSource { ipv4: Some(LBX_UNDERLAY) },
+            tunnel_source: TunnelSource {
+                ipv4: Some(LBX_UNDERLAY),
+                ipv6: over_ipv6.then_some(LBX_UNDERLAY_V6),
+            },
             hash_seed: Some(HASH_SEED.to_owned()),
         },
-        virtual_networks: vnets.iter().map(virtual_network).collect(),
+        virtual_networks: plans.iter().map(|plan| virtual_network(plan, families)).collect(),
         monitors: vec![Monitor {
             name: MONITOR.to_owned(),
             kind: MonitorKind::Tcp,
@@ -70,7 +108,7 @@ pub fn whole() -> Config {
 pub fn set_weights(config: &mut Config, vnet: &str, weights: [f64; 2]) {
     for pool in &mut config.pools {
         for endpoint in pool.endpoints.iter_mut().filter(|endpoint| endpoint.virtual_network == vnet) {
-            let place = ORIGINS.iter().position(|(name, _)| *name == endpoint.name);
+            let place = origins(Family::V4).iter().position(|(name, _)| *name == endpoint.name);
             if let Some(weight) = place.and_then(|place| weights.get(place)) {
                 endpoint.weight = *weight;
             }
@@ -93,49 +131,68 @@ pub fn to_yaml(config: &Config) -> Result<String> {
     serde_yaml::to_string(config).context("cannot write a configuration as YAML")
 }
 
-fn virtual_network(plan: &VnetPlan) -> VirtualNetwork {
+fn virtual_network(plan: &VnetPlan, families: &[Family]) -> VirtualNetwork {
+    let (encap, inner) = encapsulation(plan.encap);
     VirtualNetwork {
         name: plan.name.to_owned(),
         vni: plan.vni,
-        probe_source: ProbeSource { ipv4: Some(plan.probe_source) },
+        probe_source: ProbeSource {
+            ipv4: families.contains(&Family::V4).then_some(plan.probe_source),
+            ipv6: families.contains(&Family::V6).then_some(plan.probe_source_v6),
+        },
         tunnels: vec![Tunnel {
-            name: match plan.encap {
-                Encap::Gre => "gre".to_owned(),
-                Encap::Vxlan => "vxlan".to_owned(),
-            },
-            encap: plan.encap,
-            remote: plan.gateway_address,
+            name: encap.as_str().to_owned(),
+            encap,
+            inner,
+            remote: plan.remote(),
             port: None,
             mtu: None,
             inner_mac: None,
+            enabled: true,
+            monitor: None,
+            probe_address: None,
+            probe_port: None,
         }],
     }
 }
 
-fn pool(plan: &VnetPlan, suffix: &str, monitor: Option<String>, port: u16) -> Pool {
-    let endpoint = |(name, address): (&str, _)| Endpoint {
+fn pool(plan: &VnetPlan, family: Family, suffix: &str, monitor: Option<String>, port: u16) -> Pool {
+    let endpoint = |(name, address): (&str, IpAddr)| Endpoint {
         name: name.to_owned(),
         virtual_network: plan.name.to_owned(),
         address,
         port: Some(port),
         weight: 1.0,
         enabled: true,
+        tunnels: Vec::new(),
     };
     Pool {
-        name: format!("{}-{suffix}", plan.name),
+        name: named(family, format!("{}-{suffix}", plan.name)),
         monitor,
         table_size: None,
-        endpoints: ORIGINS.into_iter().map(endpoint).collect(),
+        endpoints: origins(family).into_iter().map(endpoint).collect(),
     }
 }
 
-fn service(plan: &VnetPlan, name: String, listen: Listen, pool_suffix: &str) -> Service {
+fn service(plan: &VnetPlan, family: Family, name: String, listen: Listen, pool_suffix: &str) -> Service {
     Service {
-        name,
-        address: plan.vip,
+        name: named(family, name),
+        address: plan.vip_of(family),
         listen: vec![listen],
         forwarding: Forwarding::Nat,
-        pools: vec![format!("{}-{pool_suffix}", plan.name)],
+        pools: vec![named(family, format!("{}-{pool_suffix}", plan.name))],
+        icmp_echo: true,
+        no_endpoint: NoEndpoint::Drop,
+        allow: Vec::new(),
+        deny: Vec::new(),
+        rate_limit: RateLimit::default(),
+    }
+}
+
+fn named(family: Family, name: String) -> String {
+    match family {
+        Family::V4 => name,
+        Family::V6 => name + "6",
     }
 }
 
@@ -159,5 +216,20 @@ mod tests {
         remove_vnet(&mut config, "east");
         let text = to_yaml(&config).unwrap();
         assert!(!text.contains("east") && text.contains("west-dns"), "{text}");
+    }
+
+    #[test]
+    fn every_combination_of_tunnels_and_families_is_valid() {
+        for encap in Encap::ALL {
+            for outer in Family::ALL {
+                let config =
+                    of_plans(&[EAST.through(encap, outer), WEST.through(encap, outer)], &Family::ALL);
+                if let Err(problems) = lbx_agent::config::validate(config.clone()) {
+                    panic!("{encap:?} over {outer}: {problems:?}");
+                }
+                let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
+                assert_eq!(&names[..4], ["east", "east-dns", "east6", "east-dns6"]);
+            }
+        }
     }
 }

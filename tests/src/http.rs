@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail};
 
+use crate::client::uninterrupted;
+
 /// Largest head of an answer.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -78,7 +80,7 @@ pub fn read_head(stream: &mut impl Read) -> Result<Head> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let read = stream.read(&mut buffer).context("reading the answer")?;
+        let read = uninterrupted(|| stream.read(&mut buffer)).context("reading the answer")?;
         if read == 0 {
             bail!("the connection ended after {} bytes of the answer's head", bytes.len());
         }

@@ -5,11 +5,14 @@
 //! | [`topology`] | the boxes and cables of the test network; start reading here |
 //! | [`netns`] | one network namespace: entering it, running `ip`, threads and processes inside |
 //! | [`offload`], [`xdp`] | devices that behave like real ones: real checksums, native XDP transmission |
-//! | [`gre_gateway`] | a GRE endpoint for kernels without a gre device |
-//! | [`servers`], [`client`], [`http`] | what sends and answers |
-//! | [`capture`], [`traffic`] | what was on the wire; what must be true of it |
+//! | [`gateway`] | the far end of a tunnel for kernels without a device of its kind |
+//! | [`family`] | IPv4 or IPv6 |
+//! | [`servers`], [`client`], [`http`], [`path_mtu`] | what sends and answers |
+//! | [`capture`], [`traffic`], [`documented`] | what was on the wire; what must be true of it |
 //! | [`agent`], [`config`] | lbx itself, as processes |
 //! | [`lab`] | the programs alone, run on single packets |
+//! | [`world`] | the configuration that they are run with: every kind of network and service |
+//! | [`packets`] | packets of clients and origins, and what becomes of them |
 //! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
 //! | [`process`] | running a command to its end |
 //! | [`cleanup`], [`wait`] | nothing left behind; waiting without guessing |
@@ -21,15 +24,20 @@ pub mod capture;
 pub mod cleanup;
 pub mod client;
 pub mod config;
-pub mod gre_gateway;
+pub mod documented;
+pub mod family;
+pub mod gateway;
 pub mod http;
 pub mod lab;
 pub mod netns;
 pub mod offload;
+pub mod packets;
+pub mod path_mtu;
 pub mod process;
 pub mod servers;
 pub mod topology;
 pub mod traffic;
 pub mod tunnel;
 pub mod wait;
+pub mod world;
 pub mod xdp;

@@ -85,6 +85,9 @@ impl Netns {
                 netns.sysctl(&format!("net/ipv6/conf/{scope}/addr_gen_mode"), "1")?;
                 netns.sysctl(&format!("net/ipv6/conf/{scope}/accept_ra"), "0")?;
                 netns.sysctl(&format!("net/ipv6/conf/{scope}/router_solicitations"), "0")?;
+                // Nor are those reports repeated for addresses that somebody did ask for.
+                netns
+                    .sysctl(&format!("net/ipv6/conf/{scope}/mldv2_unsolicited_report_interval"), "3600000")?;
             }
         }
         netns.ip("link set lo up")?;

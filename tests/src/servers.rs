@@ -1,11 +1,12 @@
-//! The servers on an origin: HTTP on port 80 and a UDP echo on port 53. Both say who answered.
+//! The servers on an origin: HTTP on port 80 and a UDP echo on port 53, in IPv4 and IPv6. Both say who answered.
 //!
 //! `GET /` answers `VNET ORIGIN ADDRESS client=CLIENT`, a datagram is answered with
-//! `VNET ORIGIN ADDRESS client=CLIENT ` and its payload, `GET /bytes/N` with N bytes of [`pattern`].
+//! `VNET ORIGIN ADDRESS client=CLIENT ` and its payload, `GET /bytes/N` with N bytes of [`pattern`], `POST /bytes`
+//! with such bytes as its body with their number.
 
 use std::{
     fmt::Write as _,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::mpsc,
     thread::JoinHandle,
 };
@@ -14,10 +15,10 @@ use anyhow::{Context, Result, anyhow};
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{ConnectInfo, Path, State},
-    http::header::CONTENT_LENGTH,
+    extract::{ConnectInfo, DefaultBodyLimit, Path, State},
+    http::{StatusCode, header::CONTENT_LENGTH},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::stream;
 use tokio::{
@@ -25,7 +26,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::netns::Netns;
+use crate::{family::Family, netns::Netns};
 
 /// Port of the HTTP server.
 pub const HTTP_PORT: u16 = 80;
@@ -42,12 +43,24 @@ pub struct Identity {
     /// Name of the origin.
     pub origin: String,
     /// Its private address.
-    pub address: Ipv4Addr,
+    pub ipv4: Ipv4Addr,
+    /// Its private IPv6 address.
+    pub ipv6: Ipv6Addr,
 }
 
 impl Identity {
+    /// Its private address of a family.
+    pub const fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => IpAddr::V4(self.ipv4),
+            Family::V6 => IpAddr::V6(self.ipv6),
+        }
+    }
+
     fn greeting(&self, client: SocketAddr) -> String {
-        format!("{} {} {} client={client}", self.vnet, self.origin, self.address)
+        // The server was asked at the address of the client's family.
+        let address = self.address(Family::of(client.ip()));
+        format!("{} {} {address} client={client}", self.vnet, self.origin)
     }
 }
 
@@ -97,22 +110,34 @@ fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
 }
 
 async fn serve(identity: Identity, stopped: oneshot::Receiver<()>, ready: mpsc::Sender<()>) -> Result<()> {
-    let listener = TcpListener::bind((identity.address, HTTP_PORT)).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}:{HTTP_PORT}", identity.address))?;
-    let socket = UdpSocket::bind((identity.address, UDP_PORT)).await;
-    let socket = socket.with_context(|| format!("cannot bind udp {}:{UDP_PORT}", identity.address))?;
-    let app = Router::new()
-        .route("/", get(hello))
-        .route("/bytes/{count}", get(bytes))
-        .with_state(identity.clone())
-        .into_make_service_with_connect_info::<SocketAddr>();
+    let (listener, socket) = listen(identity.ipv4.into()).await?;
+    let (listener_v6, socket_v6) = listen(identity.ipv6.into()).await?;
+    let app = || {
+        Router::new()
+            .route("/", get(hello))
+            .route("/bytes/{count}", get(bytes))
+            .route("/bytes", post(take))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(identity.clone())
+            .into_make_service_with_connect_info::<SocketAddr>()
+    };
     // Nobody waits any more only when the starter is gone, and then `stopped` is closed too.
     let _ = ready.send(());
     tokio::select! {
         _ = stopped => Ok(()),
-        result = axum::serve(listener, app) => result.context("HTTP server"),
-        error = echo(socket, identity) => Err(error).context("UDP echo"),
+        result = axum::serve(listener, app()) => result.context("HTTP server"),
+        result = axum::serve(listener_v6, app()) => result.context("HTTP server, IPv6"),
+        error = echo(socket, &identity) => Err(error).context("UDP echo"),
+        error = echo(socket_v6, &identity) => Err(error).context("UDP echo, IPv6"),
     }
+}
+
+async fn listen(address: IpAddr) -> Result<(TcpListener, UdpSocket)> {
+    let listener = TcpListener::bind((address, HTTP_PORT)).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address} port {HTTP_PORT}"))?;
+    let socket = UdpSocket::bind((address, UDP_PORT)).await;
+    let socket = socket.with_context(|| format!("cannot bind udp {address} port {UDP_PORT}"))?;
+    Ok((listener, socket))
 }
 
 async fn hello(State(identity): State<Identity>, ConnectInfo(client): ConnectInfo<SocketAddr>) -> String {
@@ -128,8 +153,13 @@ async fn bytes(Path(count): Path<u64>) -> Response {
     ([(CONTENT_LENGTH, count.to_string())], Body::from_stream(chunks)).into_response()
 }
 
+async fn take(body: Bytes) -> Result<String, StatusCode> {
+    let right = (0..).zip(&body).all(|(index, byte)| *byte == pattern(index));
+    if right { Ok(body.len().to_string()) } else { Err(StatusCode::BAD_REQUEST) }
+}
+
 /// Ends only with an error that the socket cannot recover from.
-async fn echo(socket: UdpSocket, identity: Identity) -> std::io::Error {
+async fn echo(socket: UdpSocket, identity: &Identity) -> std::io::Error {
     let mut buffer = vec![0; 65_536];
     loop {
         match socket.recv_from(&mut buffer).await {

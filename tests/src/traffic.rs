@@ -1,14 +1,15 @@
 //! A round of requests to both virtual networks, and what must be true of it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Result;
-use etherparse::{Icmpv4Slice, LaxNetSlice, LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
 
 use crate::{
     capture::Frame,
     client::{Answer, Client},
-    topology::{CLIENT, ORIGINS, VnetPlan},
+    family::Family,
+    topology::{ORIGINS, VnetPlan, client_address},
 };
 
 /// Failures in a row that end a round.
@@ -19,6 +20,8 @@ const GIVE_UP_AFTER: usize = 3;
 pub struct Round {
     /// The virtual network whose VIP was asked.
     pub plan: VnetPlan,
+    /// The family of the VIP.
+    pub family: Family,
     /// `http` or `udp`.
     pub kind: &'static str,
     /// One entry a request, in order. Shorter than asked for when too many in a row failed.
@@ -26,15 +29,37 @@ pub struct Round {
 }
 
 impl Round {
-    /// `GET /` once from each of `ports`.
+    /// `GET /` at the IPv4 VIP once from each of `ports`.
     pub fn http(client: &Client, plan: VnetPlan, ports: impl IntoIterator<Item = u16>) -> Self {
-        Self { plan, kind: "http", answers: ask_all(ports, |port| client.http_get(plan.vip, port)) }
+        Self::http_in(Family::V4, client, plan, ports)
     }
 
-    /// One datagram from each of `ports`.
+    /// One datagram to the IPv4 VIP from each of `ports`.
     pub fn udp(client: &Client, plan: VnetPlan, ports: impl IntoIterator<Item = u16>) -> Self {
-        let ask = |port: u16| client.udp_exchange(plan.vip, port, format!("number {port}").as_bytes());
-        Self { plan, kind: "udp", answers: ask_all(ports, ask) }
+        Self::udp_in(Family::V4, client, plan, ports)
+    }
+
+    /// `GET /` at the VIP of a family once from each of `ports`.
+    pub fn http_in(
+        family: Family,
+        client: &Client,
+        plan: VnetPlan,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Self {
+        let answers = ask_all(ports, |port| client.http_get(plan.vip_of(family), port));
+        Self { plan, family, kind: "http", answers }
+    }
+
+    /// One datagram to the VIP of a family from each of `ports`.
+    pub fn udp_in(
+        family: Family,
+        client: &Client,
+        plan: VnetPlan,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Self {
+        let ask =
+            |port: u16| client.udp_exchange(plan.vip_of(family), port, format!("number {port}").as_bytes());
+        Self { plan, family, kind: "udp", answers: ask_all(ports, ask) }
     }
 
     /// Answers by origin: all origins of the network, also those that did not answer.
@@ -61,7 +86,7 @@ impl Round {
                 mistakes.push(format!("{vnet} {}: answered by {}", self.kind, answer.vnet));
             }
             let seen = answer.seen_client;
-            if seen.port() != answer.own_address.port() || seen.ip() != CLIENT {
+            if seen.port() != answer.own_address.port() || seen.ip() != client_address(self.family) {
                 mistakes.push(format!("{vnet} {}: the origin saw {seen} as the client", self.kind));
             }
         }
@@ -84,40 +109,73 @@ fn ask_all(ports: impl IntoIterator<Item = u16>, ask: impl Fn(u16) -> Result<Ans
     answers
 }
 
-/// Private addresses (10.0.0.0/8) in the IP headers of frames, those of packets inside ICMP errors included.
-pub fn private_addresses(frames: &[Frame]) -> Vec<Ipv4Addr> {
+/// Private addresses (10.0.0.0/8, `fd00::/8`) in the IP headers of frames, those of packets inside ICMP
+/// errors included.
+pub fn private_addresses(frames: &[Frame]) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for frame in frames {
         let Ok(packet) = SlicedPacket::from_ethernet(&frame.bytes) else { continue };
-        if let Some(NetSlice::Ipv4(ip)) = &packet.net {
-            found.extend([ip.header().source_addr(), ip.header().destination_addr()]);
-        }
-        if let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport {
-            found.extend(addresses_in_error(icmp));
+        found.extend(addresses(packet.net.as_ref()));
+        match &packet.transport {
+            Some(TransportSlice::Icmpv4(icmp)) => found.extend(addresses_in_error(icmp.payload())),
+            Some(TransportSlice::Icmpv6(icmp)) => found.extend(addresses_in_error(icmp.payload())),
+            Some(TransportSlice::Tcp(_) | TransportSlice::Udp(_) | TransportSlice::Igmp(_)) | None => {}
         }
     }
-    found.retain(|address| address.octets().first() == Some(&10));
+    found.retain(is_private);
     found
 }
 
+fn is_private(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets().first() == Some(&10),
+        IpAddr::V6(address) => address.octets().first() == Some(&0xfd),
+    }
+}
+
+fn addresses(net: Option<&NetSlice<'_>>) -> Vec<IpAddr> {
+    match net {
+        Some(NetSlice::Ipv4(ip)) => {
+            vec![ip.header().source_addr().into(), ip.header().destination_addr().into()]
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            vec![ip.header().source_addr().into(), ip.header().destination_addr().into()]
+        }
+        Some(NetSlice::Arp(_)) | None => Vec::new(),
+    }
+}
+
 /// Addresses of the packet that an ICMP error is about; it is usually cut short.
-fn addresses_in_error(icmp: &Icmpv4Slice<'_>) -> Vec<Ipv4Addr> {
-    let embedded = LaxSlicedPacket::from_ip(icmp.payload()).ok().and_then(|packet| packet.net);
+fn addresses_in_error(payload: &[u8]) -> Vec<IpAddr> {
+    let embedded = LaxSlicedPacket::from_ip(payload).ok().and_then(|packet| packet.net);
     match embedded {
-        Some(LaxNetSlice::Ipv4(ip)) => vec![ip.header().source_addr(), ip.header().destination_addr()],
-        Some(LaxNetSlice::Ipv6(_) | LaxNetSlice::Arp(_)) | None => Vec::new(),
+        Some(LaxNetSlice::Ipv4(ip)) => {
+            vec![ip.header().source_addr().into(), ip.header().destination_addr().into()]
+        }
+        Some(LaxNetSlice::Ipv6(ip)) => {
+            vec![ip.header().source_addr().into(), ip.header().destination_addr().into()]
+        }
+        Some(LaxNetSlice::Arp(_)) | None => Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use etherparse::{
+        Icmpv4Type, Icmpv6Type, PacketBuilder, icmpv4::DestUnreachableHeader, icmpv6::TimeExceededCode,
+    };
 
     use super::*;
 
+    const VIP_V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0x02, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
+    const CLIENT_V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+    const PRIVATE_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10];
+
     fn frame(packet: Vec<u8>) -> Frame {
         let mut bytes = vec![0; 12];
-        bytes.extend([0x08, 0x00]);
+        bytes.extend(Family::of_packet(&packet).unwrap().ethertype().to_be_bytes());
         bytes.extend(packet);
         Frame { outgoing: false, bytes }
     }
@@ -128,10 +186,16 @@ mod tests {
         packet
     }
 
+    fn datagram_v6(source: [u8; 16], destination: [u8; 16]) -> Vec<u8> {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6(source, destination, 64).udp(1, 2).write(&mut packet, &PRIVATE_V6).unwrap();
+        packet
+    }
+
     #[test]
     fn private_addresses_are_found_in_headers_and_in_icmp_errors_but_not_in_data() {
         let public = datagram([203, 0, 113, 80], [192, 0, 2, 2]);
-        assert_eq!(private_addresses(&[frame(public)]), Vec::<Ipv4Addr>::new());
+        assert_eq!(private_addresses(&[frame(public)]), Vec::<IpAddr>::new());
         let private = datagram([10, 0, 0, 10], [192, 0, 2, 2]);
         assert_eq!(private_addresses(&[frame(private.clone())]), [Ipv4Addr::new(10, 0, 0, 10)]);
         let mut error = Vec::new();
@@ -140,5 +204,18 @@ mod tests {
             .write(&mut error, &private[..28])
             .unwrap();
         assert_eq!(private_addresses(&[frame(error)]), [Ipv4Addr::new(10, 0, 0, 10)]);
+    }
+
+    #[test]
+    fn so_are_those_of_ipv6() {
+        assert_eq!(private_addresses(&[frame(datagram_v6(VIP_V6, CLIENT_V6))]), Vec::<IpAddr>::new());
+        let private = datagram_v6(CLIENT_V6, PRIVATE_V6);
+        assert_eq!(private_addresses(&[frame(private.clone())]), [Ipv6Addr::from(PRIVATE_V6)]);
+        let mut error = Vec::new();
+        PacketBuilder::ipv6(VIP_V6, CLIENT_V6, 64)
+            .icmpv6(Icmpv6Type::TimeExceeded(TimeExceededCode::HopLimitExceeded))
+            .write(&mut error, &private[..48])
+            .unwrap();
+        assert_eq!(private_addresses(&[frame(error)]), [Ipv6Addr::from(PRIVATE_V6)]);
     }
 }

@@ -16,7 +16,7 @@ struct Cost {
     verified_instructions: u32,
     /// Bytes of the program after the verifier (`xlated_prog_len`).
     translated_bytes: u32,
-    /// Its stack frame, and the largest one of a function that it may call.
+    /// Its own stack frame. What the functions that it calls take on top is the verifier's to add up: 512 at most.
     stack_bytes: u32,
 }
 
@@ -55,34 +55,28 @@ fn measured() -> BTreeMap<String, Cost> {
     let frames = frames(&object);
     let programs = Lab::new(&config::whole()).unwrap().programs().unwrap();
     let cost = |(name, info): (String, aya::programs::ProgramInfo)| {
-        let (own, calls) = frames.get(&name).copied().unwrap();
-        let callees = frames.iter().filter(|(function, _)| calls && !object.programs.contains_key(*function));
         let cost = Cost {
             verified_instructions: info.verified_instruction_count().unwrap(),
             translated_bytes: info.size_translated().unwrap(),
-            stack_bytes: own + callees.map(|(_, (frame, _))| *frame).max().unwrap_or(0),
+            stack_bytes: frames.get(&name).copied().unwrap(),
         };
         (name, cost)
     };
     programs.into_iter().map(cost).collect()
 }
 
-/// Bytes of the stack frame of each function (how far below the frame pointer it reads, writes or points), and
-/// whether it calls another one.
-fn frames(object: &Object) -> BTreeMap<String, (u32, bool)> {
+/// Bytes of the stack frame of each function: how far below the frame pointer it reads, writes or points.
+fn frames(object: &Object) -> BTreeMap<String, u32> {
     /// Instruction classes and operations (`linux/bpf.h`).
     const LDX: u8 = 0x01;
     const ST: u8 = 0x02;
     const STX: u8 = 0x03;
     const ADD_CONSTANT: u8 = 0x07;
     const MOVE: u8 = 0xbf;
-    const CALL: u8 = 0x85;
-    const PSEUDO_CALL: u8 = 1;
     const FRAME_POINTER: u8 = 10;
 
     let frame = |instructions: &[aya_obj::generated::bpf_insn]| {
         let mut deepest = 0;
-        let mut calls = false;
         let mut copies = [false; 11];
         for instruction in instructions {
             let (to, from) = (instruction.dst_reg(), instruction.src_reg());
@@ -98,9 +92,8 @@ fn frames(object: &Object) -> BTreeMap<String, (u32, bool)> {
                 *copy = instruction.code == MOVE && from == FRAME_POINTER;
             }
             deepest = deepest.min(depth);
-            calls |= instruction.code == CALL && from == PSEUDO_CALL;
         }
-        (deepest.unsigned_abs(), calls)
+        deepest.unsigned_abs()
     };
     object.functions.values().map(|function| (function.name.clone(), frame(&function.instructions))).collect()
 }

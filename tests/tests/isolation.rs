@@ -3,20 +3,22 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use etherparse::PacketBuilder;
-use lbx_common::api::{DropCount, Encap};
+use lbx_common::api::DropCount;
 use lbx_tests::{
     agent::{Agent, Source, start_healthy},
     capture::Capture,
     config,
     netns::Netns,
     topology::{CLIENT, EAST, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE, Topology, WEST},
-    tunnel, wait,
+    tunnel::{self, Encap},
+    wait,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -122,23 +124,28 @@ fn removing_one_network_leaves_the_traffic_of_the_other_untouched() {
             }
             requests
         });
-        let mut config = config::whole();
-        config::remove_vnet(&mut config, "east");
-        agent.write_config(&config).unwrap();
-        wait::until("east is gone", PATIENCE, || Ok((agent.status()?.revision > before).then_some(())))
+        let changes = panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut config = config::whole();
+            config::remove_vnet(&mut config, "east");
+            agent.write_config(&config).unwrap();
+            wait::until("east is gone", PATIENCE, || Ok((agent.status()?.revision > before).then_some(())))
+                .unwrap();
+            let impatient = topology.client().with_timeout(Duration::from_millis(300));
+            assert!(impatient.http_get(EAST.vip, 0).is_err(), "east's VIP still answers");
+            // Its key is nobody's now.
+            forge(&topology.east.gateway, Encap::Gre, EAST.gateway_address, EAST.vni);
+            agent.write_config(&config::whole()).unwrap();
+            wait::until("east is back", PATIENCE, || {
+                Ok((agent.status()?.revision > before + 1 && impatient.http_get(EAST.vip, 0).is_ok())
+                    .then_some(()))
+            })
             .unwrap();
-        let impatient = topology.client().with_timeout(Duration::from_millis(300));
-        assert!(impatient.http_get(EAST.vip, 0).is_err(), "east's VIP still answers");
-        // Its key is nobody's now.
-        forge(&topology.east.gateway, Encap::Gre, EAST.gateway_address, EAST.vni);
-        agent.write_config(&config::whole()).unwrap();
-        wait::until("east is back", PATIENCE, || {
-            Ok((agent.status()?.revision > before + 1 && impatient.http_get(EAST.vip, 0).is_ok())
-                .then_some(()))
-        })
-        .unwrap();
+        }));
+        // Also after a failure, or nobody would ever hear of it.
         done.store(true, Ordering::Relaxed);
-        assert!(west.join().unwrap() > 10);
+        let requests = west.join();
+        changes.unwrap_or_else(|failure| panic::resume_unwind(failure));
+        assert!(requests.unwrap() > 10);
     });
     let lost: Vec<DropCount> = agent
         .stats()

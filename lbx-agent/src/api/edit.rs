@@ -1,14 +1,15 @@
 //! Changes of single objects, made on the JSON form of the configuration: whatever a request sends, its mistakes
 //! are then found at their place in the whole configuration. Pure; decides nothing about what makes sense.
 
-use lbx_common::api::{Collection, Config, Mistake};
+use lbx_common::api::{Collection, Config};
 use serde_json::{Map, Value};
 
 use super::{
     error::ApiError,
     extract::{CollectionPath, ObjectPath},
+    referrers::referrers,
 };
-use crate::control::RefusedError;
+use crate::{config::decode, control::RefusedError};
 
 /// What a request does to one object.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,14 +52,9 @@ impl Edit {
     }
 }
 
-/// JSON to configuration; a mistake is reported at its path.
+/// JSON to configuration; every mistake is reported at its path.
 pub(super) fn from_json(tree: Value) -> Result<Config, ApiError> {
-    serde_path_to_error::deserialize(tree).map_err(|error| {
-        let path = error.path().to_string();
-        // `.` is what serde_path_to_error calls the document itself.
-        let path = if path == "." { String::new() } else { path };
-        ApiError::invalid(path, error.into_inner().to_string())
-    })
+    decode(tree).map_err(|mistakes| RefusedError::Invalid(mistakes).into())
 }
 
 /// The object that a path names.
@@ -192,46 +188,6 @@ fn merge(target: &mut Value, patch: &Value) {
         } else {
             merge(target.entry(key.clone()).or_insert(Value::Null), value);
         }
-    }
-}
-
-/// Everything that names the object, as a list of places.
-fn referrers(config: &Config, object: &ObjectPath) -> Vec<Mistake> {
-    let name = &object.name;
-    let pools = config.pools.iter().enumerate();
-    match object.within.collection {
-        Collection::VirtualNetworks => pools
-            .flat_map(|(p, pool)| pool.endpoints.iter().enumerate().map(move |(e, end)| (p, pool, e, end)))
-            .filter(|(_, _, _, endpoint)| endpoint.virtual_network == *name)
-            .map(|(p, pool, e, endpoint)| {
-                Mistake::new(
-                    format!("pools[{p}].endpoints[{e}].virtual_network"),
-                    format!("endpoint `{}/{}` is in it", pool.name, endpoint.name),
-                )
-            })
-            .collect(),
-        Collection::Monitors => pools
-            .filter(|(_, pool)| pool.monitor.as_ref() == Some(name))
-            .map(|(p, pool)| {
-                Mistake::new(format!("pools[{p}].monitor"), format!("pool `{}` is checked by it", pool.name))
-            })
-            .collect(),
-        Collection::Pools => config
-            .services
-            .iter()
-            .enumerate()
-            .flat_map(|(s, service)| {
-                service.pools.iter().enumerate().map(move |(i, pool)| (s, service, i, pool))
-            })
-            .filter(|(_, _, _, pool)| *pool == name)
-            .map(|(s, service, i, _)| {
-                Mistake::new(
-                    format!("services[{s}].pools[{i}]"),
-                    format!("service `{}` uses it", service.name),
-                )
-            })
-            .collect(),
-        Collection::Tunnels | Collection::Endpoints | Collection::Services => Vec::new(),
     }
 }
 

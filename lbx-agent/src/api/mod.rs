@@ -20,6 +20,7 @@ mod edit;
 mod error;
 mod extract;
 mod handlers;
+mod referrers;
 mod socket;
 #[cfg(test)]
 mod tests;

@@ -113,12 +113,14 @@ fn config() -> Config {
     serde_json::from_value(json!({
         "version": 1,
         "virtual_networks": [
-            {"name": "east", "vni": 42, "tunnels": [{"name": "a", "encap": "gre", "remote": "198.51.100.7"}]},
+            {"name": "east", "vni": 42, "tunnels": [
+                {"name": "a", "encap": "gre", "remote": "198.51.100.7",
+                 "monitor": "gateway", "probe_address": "10.0.0.1", "probe_port": 22}]},
             {"name": "west", "vni": 43},
         ],
-        "monitors": [{"name": "tcp1"}],
+        "monitors": [{"name": "tcp1"}, {"name": "gateway"}],
         "pools": [{"name": "web", "monitor": "tcp1", "endpoints": [
-            {"name": "a", "virtual_network": "east", "address": "10.0.0.10", "port": 80},
+            {"name": "a", "virtual_network": "east", "address": "10.0.0.10", "port": 80, "tunnels": ["a"]},
             {"name": "b", "virtual_network": "east", "address": "10.0.0.11", "port": 80, "weight": 0.5},
         ]}],
         "services": [{"name": "web", "address": "203.0.113.80", "listen": ["tcp/80"], "pools": ["web"]}],
@@ -200,7 +202,7 @@ async fn shutdown_ends_the_server_and_removes_the_socket() {
 #[tokio::test]
 async fn reports_are_served_as_json() {
     let server = Server::start();
-    assert_eq!(server.get("/v1/health").await, json!({"pools": []}));
+    assert_eq!(server.get("/v1/health").await, json!({"pools": [], "tunnels": []}));
     assert_eq!(server.get("/v1/stats").await, json!({"services": [], "endpoints": [], "drops": []}));
     assert_eq!(server.get("/v1/status").await["revision"], 7);
 }

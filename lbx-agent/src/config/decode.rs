@@ -6,8 +6,8 @@
 //! no configuration.
 
 use lbx_common::api::{
-    Config, Endpoint, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource, Service, Tunnel,
-    TunnelSource, VirtualNetwork,
+    Config, Endpoint, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource, RateLimit, Service,
+    Tunnel, TunnelSource, VirtualNetwork,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -60,13 +60,20 @@ fn find_overlong(value: &Value) -> Option<Vec<Segment>> {
 trait Shape: DeserializeOwned {
     /// Right values for exactly the fields that it must have.
     fn required() -> Value;
+
+    /// Right values for the lists of values that it may have.
+    fn lists() -> Value;
 }
 
 macro_rules! shapes {
-    ($($type:ty: $required:tt;)*) => {
+    ($($type:ty: $required:tt, $lists:tt;)*) => {
         $(impl Shape for $type {
             fn required() -> Value {
                 json!($required)
+            }
+
+            fn lists() -> Value {
+                json!($lists)
             }
         })*
 
@@ -85,6 +92,9 @@ macro_rules! shapes {
                         without.as_object_mut().unwrap().remove(name);
                         assert!(serde_json::from_value::<$type>(without).is_err(), "{name} of {sample}");
                     }
+                    let mut with_lists = sample.clone();
+                    with_lists.as_object_mut().unwrap().extend(<$type>::lists().as_object().unwrap().clone());
+                    assert!(serde_json::from_value::<$type>(with_lists.clone()).is_ok(), "{with_lists}");
                 })*
             }
         }
@@ -92,18 +102,20 @@ macro_rules! shapes {
 }
 
 shapes! {
-    Config: {"version": 1};
-    Node: {};
-    Interface: {"name": "a", "role": "both"};
-    TunnelSource: {};
-    Limits: {};
-    VirtualNetwork: {"name": "a", "vni": 1};
-    ProbeSource: {};
-    Tunnel: {"name": "a", "encap": "gre", "remote": "192.0.2.1"};
-    Monitor: {"name": "a"};
-    Pool: {"name": "a"};
-    Endpoint: {"name": "a", "virtual_network": "a", "address": "192.0.2.1"};
-    Service: {"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]};
+    Config: {"version": 1}, {};
+    Node: {}, {};
+    Interface: {"name": "a", "role": "both"}, {};
+    TunnelSource: {}, {};
+    Limits: {}, {};
+    VirtualNetwork: {"name": "a", "vni": 1}, {};
+    ProbeSource: {}, {};
+    Tunnel: {"name": "a", "encap": "gre", "remote": "192.0.2.1"}, {};
+    Monitor: {"name": "a"}, {};
+    Pool: {"name": "a"}, {};
+    Endpoint: {"name": "a", "virtual_network": "a", "address": "192.0.2.1"}, {"tunnels": ["a"]};
+    Service: {"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]},
+        {"allow": ["::/0"], "deny": ["::/0"]};
+    RateLimit: {}, {};
 }
 
 #[derive(Default)]
@@ -119,7 +131,7 @@ impl Decoder {
         let virtual_networks = self.list(&mut fields, "", "virtual_networks", Self::virtual_network);
         let monitors = self.list(&mut fields, "", "monitors", Self::object);
         let pools = self.list(&mut fields, "", "pools", Self::pool);
-        let services = self.list(&mut fields, "", "services", Self::object);
+        let services = self.list(&mut fields, "", "services", Self::service);
         let config: Config = self.object(Value::Object(fields), "")?;
         Some(Config { node, limits, virtual_networks, monitors, pools, services, ..config })
     }
@@ -145,6 +157,13 @@ impl Decoder {
         let endpoints = self.list(&mut fields, path, "endpoints", Self::object);
         let pool: Pool = self.object(Value::Object(fields), path)?;
         Some(Pool { endpoints, ..pool })
+    }
+
+    fn service(&mut self, value: Value, path: &str) -> Option<Service> {
+        let mut fields = self.fields(value, path)?;
+        let rate_limit = self.child(&mut fields, path, "rate_limit", Self::object);
+        let service: Service = self.object(Value::Object(fields), path)?;
+        Some(Service { rate_limit, ..service })
     }
 
     /// Takes the list `name` out of `fields` and decodes its items; an absent list is empty.
@@ -197,7 +216,7 @@ impl Decoder {
     /// Decodes an object without lists of objects, noting every mistake in it.
     fn object<T: Shape>(&mut self, value: Value, path: &str) -> Option<T> {
         let mut value = Value::Object(self.fields(value, path)?);
-        let sample = T::required();
+        let samples = [T::required(), T::lists()];
         for _ in 0..MAX_REPAIRS {
             let error = match serde_path_to_error::deserialize::<_, T>(&value) {
                 Ok(object) => return Some(object),
@@ -219,7 +238,7 @@ impl Decoder {
                 };
                 self.note(write(path, &inner), message);
             }
-            if !repair(&mut value, &inner, &sample) {
+            if !repair(&mut value, &inner, &samples) {
                 return None;
             }
         }
@@ -250,9 +269,9 @@ fn get<'a>(value: &'a Value, path: &[Segment]) -> Option<&'a Value> {
     })
 }
 
-/// Puts what stands in `sample` at `path`, or removes what is there when the sample has nothing. Says
+/// Puts what stands in a sample at `path`, or removes what is there when no sample has anything. Says
 /// whether that changed anything; else decoding again is of no use.
-fn repair(value: &mut Value, path: &[Segment], sample: &Value) -> bool {
+fn repair(value: &mut Value, path: &[Segment], samples: &[Value]) -> bool {
     let Some((last, parents)) = path.split_last() else { return false };
     let Some(parent) = parents.iter().try_fold(&mut *value, |value, segment| match segment {
         Segment::Seq { index } => value.get_mut(index),
@@ -262,10 +281,12 @@ fn repair(value: &mut Value, path: &[Segment], sample: &Value) -> bool {
         return false;
     };
     // In a sample each list has one item, which stands for all.
-    let replacement = path.iter().try_fold(sample, |sample, segment| match segment {
-        Segment::Seq { .. } => sample.get(0),
-        Segment::Map { key } => sample.get(key),
-        Segment::Enum { .. } | Segment::Unknown => None,
+    let replacement = samples.iter().find_map(|sample| {
+        path.iter().try_fold(sample, |sample, segment| match segment {
+            Segment::Seq { .. } => sample.get(0),
+            Segment::Map { key } => sample.get(key),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
     });
     match (last, parent, replacement) {
         (Segment::Map { key }, Value::Object(fields), Some(replacement)) => {

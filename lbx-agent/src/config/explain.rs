@@ -1,5 +1,8 @@
 //! Turns what serde says about a wrong value into what a user can act on.
 
+use std::net::{IpAddr, SocketAddr};
+
+use lbx_common::api::Family;
 use serde_json::Value;
 
 use super::names;
@@ -15,8 +18,8 @@ pub(super) fn explain(raw: &str, found: Option<&Value>) -> String {
     if let Some(rest) = raw.strip_prefix("unknown variant ") {
         return unknown("value", rest, "write ");
     }
-    if raw == "invalid IPv4 address syntax" {
-        return address(found);
+    if let Some(wanted) = raw.strip_prefix("invalid ").and_then(|rest| rest.strip_suffix(" address syntax")) {
+        return address(found, wanted);
     }
     let expected = raw.rsplit_once(", expected ").map(|(_, expected)| expected);
     if let (Some(found), Some(expected)) = (found, expected) {
@@ -44,14 +47,39 @@ fn unknown(kind: &str, rest: &str, intro: &str) -> String {
     format!("unknown {kind} `{}`: {intro}{choice}.{}", shorten(name), hint.unwrap_or_default())
 }
 
-fn address(found: Option<&Value>) -> String {
+/// `wanted` is `IP`, `IPv4` or `IPv6`.
+fn address(found: Option<&Value>, wanted: &str) -> String {
     let text = found.and_then(Value::as_str).unwrap_or_default();
-    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+    let example = match wanted {
+        "IPv4" => "`192.0.2.10`",
+        "IPv6" => "`2001:db8::10`",
+        _ => "`192.0.2.10` or `2001:db8::10`",
+    };
+    if let Ok(other) = text.parse::<IpAddr>() {
+        let family = Family::of(other);
         return format!(
-            "`{text}` is an IPv6 address; only IPv4 addresses are supported yet, as `192.0.2.10`"
+            "`{other}` is an {family} address, which goes into `{}`: write an {wanted} address here, as {example}",
+            family.field()
         );
     }
-    format!("`{}` is not an IPv4 address: write it as `192.0.2.10`", shorten(text))
+    let message = format!("`{}` is not an {wanted} address: write it as {example}", shorten(text));
+    surplus(text).map_or_else(|| message.clone(), |surplus| format!("{message}, {surplus}"))
+}
+
+/// What stands around an address that would be right.
+fn surplus(text: &str) -> Option<&'static str> {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    if text.parse::<SocketAddr>().is_ok() {
+        Some("without a port")
+    } else if text.split_once('/').is_some_and(|(address, _)| is_address(address)) {
+        Some("without a prefix length")
+    } else if text.split_once('%').is_some_and(|(address, _)| is_address(address)) {
+        Some("without a zone")
+    } else if text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(is_address) {
+        Some("without brackets")
+    } else {
+        (text.trim() != text && is_address(text.trim())).then_some("without spaces around it")
+    }
 }
 
 fn wrong_type(found: &Value, expected: &str) -> String {
@@ -62,7 +90,9 @@ fn wrong_type(found: &Value, expected: &str) -> String {
         "f64" => "a number, as 0.5",
         "a boolean" => "`true` or `false`",
         "a duration" => "a duration, as `500ms`, `5s` or `2m`",
-        "IPv4 address" | "an IPv4 address" => "an IPv4 address, as `192.0.2.10`",
+        "IP address" => "an IP address, as `192.0.2.10` or `2001:db8::10`",
+        "IPv4 address" => "an IPv4 address, as `192.0.2.10`",
+        "IPv6 address" => "an IPv6 address, as `2001:db8::10`",
         "a string" => "text",
         "a sequence" => "a list",
         other => other,

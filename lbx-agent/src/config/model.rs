@@ -2,9 +2,15 @@
 //!
 //! Only the validator makes a `Model`, so whoever holds one need not check it again.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use lbx_common::api::{Config, Encap, Interface, Limits, Listen, Monitor};
+use lbx_common::api::{
+    Config, Encap, Forwarding, Interface, Limits, Listen, Monitor, Prefix, ProbeSource, RateLimit,
+    TunnelSource,
+};
 
 /// A configuration that makes sense as a whole.
 #[derive(Debug, Clone)]
@@ -13,8 +19,8 @@ pub struct Model {
     pub config: Config,
     /// Interfaces to attach to.
     pub interfaces: Vec<Interface>,
-    /// Outer source address of tunnels over IPv4; present when there is a tunnel.
-    pub tunnel_source: Option<Ipv4Addr>,
+    /// Outer source addresses of tunnels; that of a family is present when there is a tunnel over it.
+    pub tunnel_source: TunnelSource,
     /// Sizes of the maps.
     pub limits: Limits,
     /// Virtual networks, in the order of the configuration.
@@ -32,10 +38,10 @@ pub struct Vnet {
     pub name: String,
     /// Key on the wire.
     pub vni: u32,
-    /// Inner source address of health checks.
-    pub probe_source: Option<Ipv4Addr>,
-    /// The way there; absent when none is configured yet (endpoints are then unreachable).
-    pub tunnel: Option<Tunnel>,
+    /// Inner source addresses of health checks; that of a family is present when something of it is probed.
+    pub probe_source: ProbeSource,
+    /// The ways there; none when none is configured yet (endpoints are then unreachable).
+    pub tunnels: Vec<Tunnel>,
 }
 
 /// A tunnel.
@@ -45,14 +51,29 @@ pub struct Tunnel {
     pub name: String,
     /// How packets are wrapped.
     pub encap: Encap,
+    /// Whether it carries Ethernet frames instead of IP packets.
+    pub ethernet: bool,
     /// Outer address of the gateway.
-    pub remote: Ipv4Addr,
+    pub remote: IpAddr,
     /// UDP destination port; 0 for `gre`.
     pub port: u16,
     /// Largest outer IP packet in bytes, where configured.
     pub mtu: Option<u16>,
-    /// Inner destination MAC of `vxlan`.
+    /// Inner destination MAC where it carries Ethernet.
     pub inner_mac: [u8; 6],
+    /// Whether it takes part at all.
+    pub enabled: bool,
+    /// How it is checked; without, it counts as healthy.
+    pub probe: Option<TunnelProbe>,
+}
+
+/// How a tunnel is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelProbe {
+    /// Its monitor.
+    pub monitor: Arc<Monitor>,
+    /// Where the monitor connects to: the gateway, inside.
+    pub target: SocketAddr,
 }
 
 /// A pool.
@@ -75,10 +96,15 @@ pub struct Endpoint {
     pub name: String,
     /// Index into [`Model::vnets`].
     pub vnet: usize,
-    /// Private address.
-    pub address: Ipv4Addr,
-    /// Port; `None` keeps the client's destination port.
+    /// Indices into [`Vnet::tunnels`]: the tunnels that lead to it.
+    pub tunnels: Vec<usize>,
+    /// Private address, of the family of the services that send there.
+    pub address: IpAddr,
+    /// Port, the first of as many as the listener has; `None` keeps the client's destination port.
     pub port: Option<u16>,
+    /// Where its monitor connects to: address and port, or with [`Forwarding::Dsr`] the VIP and a port that is
+    /// served; `None` = it is not probed.
+    pub probe: Option<SocketAddr>,
     /// Weight in hundredths, 0 … 100.
     pub weight: u8,
     /// Whether it takes part at all.
@@ -91,9 +117,21 @@ pub struct Service {
     /// Name.
     pub name: String,
     /// The VIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// What is served on it.
     pub listen: Vec<Listen>,
     /// Index into [`Model::pools`].
     pub pool: usize,
+    /// How packets reach the endpoint.
+    pub forwarding: Forwarding,
+    /// Whether echo requests to the VIP are answered; the same for all services on it.
+    pub icmp_echo: bool,
+    /// Whether packets that no endpoint takes are answered instead of dropped.
+    pub reject: bool,
+    /// Clients that may connect; empty = all. Of the VIP's family.
+    pub allow: Vec<Prefix>,
+    /// Clients that may not, also where `allow` has them. Of the VIP's family.
+    pub deny: Vec<Prefix>,
+    /// How many flows may begin.
+    pub rate_limit: RateLimit,
 }

@@ -18,12 +18,16 @@ fn assert_mistakes(text: &str, expected: &[&str]) {
 #[test]
 fn a_file_with_everything_is_read_as_it_is_written() {
     let model = load_model(WHOLE).unwrap();
-    assert_eq!(model.vnets.iter().map(|vnet| vnet.vni).collect::<Vec<_>>(), [42, 43]);
-    assert_eq!(model.vnets[1].tunnel.as_ref().unwrap().inner_mac, [0x02, 0, 0, 0, 0, 1]);
+    assert_eq!(model.vnets.iter().map(|vnet| vnet.vni).collect::<Vec<_>>(), [42, 43, 44, 45]);
+    assert_eq!(model.vnets[1].tunnels[0].inner_mac, [0x02, 0, 0, 0, 0, 1]);
+    assert!(model.vnets[2].tunnels[0].ethernet);
     assert_eq!(model.pools[0].endpoints[1].weight, 25);
     assert_eq!(model.pools[0].table_size, 1021);
     assert_eq!(model.pools[1].table_size, 4093);
     assert_eq!(model.services[1].pool, 1);
+    assert!(model.services[1].reject && !model.services[1].icmp_echo);
+    assert_eq!(model.vnets[2].tunnels[0].probe.as_ref().unwrap().target.to_string(), "[fd00::1]:179");
+    assert_eq!(model.pools[3].endpoints[0].probe.unwrap().to_string(), "[2001:db8:80::2]:8000");
     assert_eq!(model.config, load_yaml(WHOLE).unwrap());
 }
 
@@ -56,7 +60,7 @@ pools:
       - {name: a, virtual_network: east, adress: 10.0.0.1}
       - name: 12
         virtual_network: east
-        address: 2001:db8::1
+        address: 203.0.113.8O
         weight: much
         enabled: yes
 services:
@@ -67,9 +71,10 @@ services:
              `virtual_networks`, `monitors`, `pools`, `services`. Did you mean `node`?",
             "line 4, column 18: virtual_networks[0].vni: found the number -1, expected a whole number from 0 to \
              4294967295",
-            "line 4, column 47: virtual_networks[0].tunnels[0].encap: unknown value `ipip`: write `gre` or `vxlan`.",
-            "line 4, column 60: virtual_networks[0].tunnels[0].remote: `198.51.100` is not an IPv4 address: write it \
-             as `192.0.2.10`",
+            "line 4, column 47: virtual_networks[0].tunnels[0].encap: unknown value `ipip`: write `gre`, `gre-udp`, `vxlan` or \
+             `geneve`.",
+            "line 4, column 60: virtual_networks[0].tunnels[0].remote: `198.51.100` is not an IP address: write it as \
+             `192.0.2.10` or `2001:db8::10`",
             "line 7, column 5: virtual_networks[1].colour: unknown field `colour`: this object has `name`, `vni`, \
              `probe_source`, `tunnels`.",
             "line 9, column 15: monitors[0].interval: found the number 5, expected a duration, as `500ms`, `5s` or \
@@ -78,16 +83,16 @@ services:
              `5s` or `2m`",
             "line 13, column 9: pools[0].endpoints[0].address: `address` is missing",
             "line 13, column 42: pools[0].endpoints[0].adress: unknown field `adress`: this object has `name`, \
-             `virtual_network`, `address`, `port`, `weight`, `enabled`. Did you mean `address`?",
+             `virtual_network`, `address`, `port`, `weight`, `enabled`, `tunnels`. Did you mean `address`?",
             "line 14, column 9: pools[0].endpoints[1].name: found the number 12, expected text: put it in quotes",
-            "line 16, column 9: pools[0].endpoints[1].address: `2001:db8::1` is an IPv6 address; only IPv4 addresses \
-             are supported yet, as `192.0.2.10`",
+            "line 16, column 9: pools[0].endpoints[1].address: `203.0.113.8O` is not an IP address: write it as \
+             `192.0.2.10` or `2001:db8::10`",
             "line 17, column 9: pools[0].endpoints[1].weight: found the text `much`, expected a number, as 0.5",
             "line 18, column 9: pools[0].endpoints[1].enabled: found the text `yes`, expected `true` or `false`",
-            "line 20, column 54: services[0].listen[1]: `tcp/0` is not a listener: write `tcp/PORT` or `udp/PORT` \
-             with a port from 1 to 65535",
-            "line 20, column 61: services[0].listen[2]: `sctp/1` is not a listener: write `tcp/PORT` or `udp/PORT` \
-             with a port from 1 to 65535",
+            "line 20, column 54: services[0].listen[1]: `tcp/0` is not a listener: write `tcp/PORT`, \
+             `tcp/FIRST-LAST` or `tcp/any`, or the same with `udp`, with ports from 1 to 65535",
+            "line 20, column 61: services[0].listen[2]: `sctp/1` is not a listener: write `tcp/PORT`, \
+             `tcp/FIRST-LAST` or `tcp/any`, or the same with `udp`, with ports from 1 to 65535",
             "line 20, column 70: services[0].pools: found the text `p`, expected a list",
         ],
     );
@@ -219,6 +224,63 @@ fn common_slips_get_messages_of_their_own() {
 }
 
 #[test]
+fn what_stands_around_an_address_is_named() {
+    let remote = |text: &str| {
+        let text = format!(
+            "version: 1\nvirtual_networks: [{{name: v, vni: 1, tunnels: [{{name: t, encap: gre, remote: {text}}}]}}]"
+        );
+        let found = mistakes(&text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0].split_once("remote: ").unwrap().1.to_owned()
+    };
+    let address = "is not an IP address: write it as `192.0.2.10` or `2001:db8::10`";
+    for (text, expected) in [
+        ("\"198.51.100.7:80\"", format!("`198.51.100.7:80` {address}, without a port")),
+        ("\"[2001:db8::1]:80\"", format!("`[2001:db8::1]:80` {address}, without a port")),
+        ("\"[2001:db8::1]\"", format!("`[2001:db8::1]` {address}, without brackets")),
+        ("198.51.100.7/24", format!("`198.51.100.7/24` {address}, without a prefix length")),
+        ("\"2001:db8::1/64\"", format!("`2001:db8::1/64` {address}, without a prefix length")),
+        ("\"fe80::1%eth0\"", format!("`fe80::1%eth0` {address}, without a zone")),
+        ("\" 2001:db8::1\"", format!("` 2001:db8::1` {address}, without spaces around it")),
+        ("2001:db8::g", format!("`2001:db8::g` {address}")),
+        ("7", "found the number 7, expected an IP address, as `192.0.2.10` or `2001:db8::10`".to_owned()),
+    ] {
+        assert_eq!(remote(text), expected);
+    }
+}
+
+#[test]
+fn an_address_of_the_other_family_is_named_with_the_field_it_belongs_to() {
+    assert_mistakes(
+        "version: 1\nnode:\n  tunnel_source:\n    ipv4: 2001:db8::1\n    ipv6: 192.0.2.1\n",
+        &[
+            "line 4, column 5: node.tunnel_source.ipv4: `2001:db8::1` is an IPv6 address, which goes into `ipv6`: write \
+             an IPv4 address here, as `192.0.2.10`",
+            "line 5, column 5: node.tunnel_source.ipv6: `192.0.2.1` is an IPv4 address, which goes into `ipv4`: write an \
+             IPv6 address here, as `2001:db8::10`",
+        ],
+    );
+}
+
+#[test]
+fn ipv6_addresses_need_no_quotes_in_yaml() {
+    for (text, address) in [
+        ("2001:db8::10", "2001:db8::10"),
+        ("2001:DB8:0:0::10", "2001:db8::10"),
+        ("1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"),
+        ("\"fd00::\"", "fd00::"),
+    ] {
+        for text in [
+            format!("version: 1\nnode: {{tunnel_source: {{ipv6: {text}}}}}"),
+            format!("version: 1\nnode:\n  tunnel_source:\n    ipv6: {text}\n"),
+        ] {
+            let config = load_yaml(&text).unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}"));
+            assert_eq!(config.node.tunnel_source.ipv6.unwrap().to_string(), address);
+        }
+    }
+}
+
+#[test]
 fn anchors_and_merge_keys_save_writing() {
     let config = load_yaml(
         "version: 1
@@ -272,6 +334,8 @@ fn mangled(begin: usize, count: usize, by: &str) -> String {
     let at = |thousandths: usize| WHOLE.floor_char_boundary(WHOLE.len() * thousandths.min(1000) / 1000);
     format!("{}{by}{}", &WHOLE[..at(begin)], &WHOLE[at(begin + count)..])
 }
+
+mod fields;
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]

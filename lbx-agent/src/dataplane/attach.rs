@@ -78,14 +78,16 @@ struct Attached {
 pub struct Attachments {
     programs: Ebpf,
     pins: Pins,
+    /// Name of the pin of the programs' stages.
+    stages: String,
     attached: BTreeMap<String, Attached>,
 }
 
 impl Attachments {
     /// Nothing attached yet by this agent; pinned links of an earlier one are taken over when their
     /// interface is asked for.
-    pub fn new(programs: Ebpf, pins: Pins) -> Self {
-        Self { programs, pins, attached: BTreeMap::new() }
+    pub fn new(programs: Ebpf, pins: Pins, stages: String) -> Self {
+        Self { programs, pins, stages, attached: BTreeMap::new() }
     }
 
     /// Attaches to the node's interfaces. What is right already stays untouched.
@@ -109,7 +111,8 @@ impl Attachments {
                 tracing::info!(interface = name, "detached");
             }
         }
-        Ok(())
+        // Every link has a program of this agent now.
+        Ok(self.pins.forget_other_stages(&self.stages)?)
     }
 
     /// Attaches to the probe path: both ends of the veth pair, and the guard on the egress of `lbx0`.

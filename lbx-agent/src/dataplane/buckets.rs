@@ -62,7 +62,7 @@ pub fn mend(memory: &mut impl Memory) -> bool {
     if memory.load(MapId::Node, MOVES_WORD) >> 32 & 1 == 0 {
         return false;
     }
-    for map in [MapId::Listeners, MapId::Replies, MapId::Peers] {
+    for map in [MapId::Listeners, MapId::Replies, MapId::Peers, MapId::AddressIds] {
         for place in 0..memory.elements(map) as usize * ENTRIES_PER_BUCKET {
             let key = key_at(memory, map, place);
             if key[0] != 0 && find(memory, map, key) != Some(place) {
@@ -180,10 +180,11 @@ fn end_moves(memory: &mut impl Memory) {
 mod tests {
     use std::collections::BTreeMap;
 
+    use lbx_common::api::Prefix;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dataplane::FakeMemory;
+    use crate::dataplane::{FakeMemory, PrefixLists, PrefixesError};
 
     const MAP: MapId = MapId::Listeners;
 
@@ -234,6 +235,15 @@ mod tests {
         fn grace(&mut self) {}
         fn writes(&self) -> u64 {
             self.memory.writes()
+        }
+        fn prefix_lists(&self) -> &PrefixLists {
+            self.memory.prefix_lists()
+        }
+        fn put_prefix(&mut self, _: u32, _: Prefix, _: u32) -> Result<(), PrefixesError> {
+            Ok(())
+        }
+        fn remove_prefix(&mut self, _: u32, _: Prefix) -> Result<(), PrefixesError> {
+            Ok(())
         }
     }
 

@@ -1,17 +1,20 @@
 //! From what the maps hold to what they should hold: the steps, in an order in which every packet finds
 //! what it is pointed at.
 //!
-//! What is pointed at comes first (networks, tunnels, endpoints, tables), then what points (peers, replies,
-//! listeners); what no longer points goes next, and after a grace period what nothing points at any more.
+//! What is pointed at comes first (networks, tunnels, endpoints, tables, lists of prefixes, then policies), then what
+//! points (peers, replies, listeners); what no longer points goes next, and after a grace period what nothing points at any more.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use lbx_common::abi::{
-    EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, ReplyKey, ReplyValue,
-    TunnelEntry, VnetEntry, Words,
+use lbx_common::{
+    abi::{
+        EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PolicyEntry, ReplyKey,
+        TunnelEntry, VnetEntry, Words,
+    },
+    bytes::Address,
 };
 
 use super::{
@@ -19,6 +22,7 @@ use super::{
     counters::{Counters, CountersError},
     image::{Image, write_table},
     memory::{MapId, Memory},
+    prefixes::{PrefixList, PrefixesError},
 };
 
 /// One change to the maps.
@@ -26,6 +30,8 @@ use super::{
 pub enum Step {
     /// Sets the node's entry.
     Node(NodeEntry),
+    /// Gives an IPv6 address its id.
+    Address(Address, u32),
     /// Sets a virtual network.
     Vnet(u32, VnetEntry),
     /// Sets a tunnel.
@@ -34,12 +40,16 @@ pub enum Step {
     Endpoint(u16, EndpointEntry),
     /// Writes a table into free lines.
     Table(u32, Arc<[u16]>),
+    /// Writes a list of prefixes under a free id.
+    Prefixes(u32, Arc<PrefixList>),
+    /// Sets what a listener asks of packets.
+    Policy(u32, PolicyEntry),
     /// Sets a tunnel peer or probe source.
     Peer(PeerKey, PeerValue),
     /// Sets a reply match.
-    Reply(ReplyKey, ReplyValue),
+    Reply(ReplyKey, [u64; 2]),
     /// Sets a listener.
-    Listener(ListenerKey, ListenerValue),
+    Listener(ListenerKey, [u64; 2]),
     /// Removes a listener.
     DropListener(ListenerKey),
     /// Removes a reply match.
@@ -54,6 +64,12 @@ pub enum Step {
     ClearTunnel(u32),
     /// Clears a virtual network.
     ClearVnet(u32),
+    /// Clears what a listener asked of packets.
+    ClearPolicy(u32),
+    /// Removes a list of prefixes.
+    ClearPrefixes(u32, Arc<PrefixList>),
+    /// Takes an IPv6 address its id.
+    DropAddress(Address),
     /// Starts the counters of a listener id anew.
     ZeroListener(u32),
     /// Starts the counters of an endpoint id anew.
@@ -68,6 +84,9 @@ pub enum ApplyError {
     /// No room.
     #[error(transparent)]
     Full(#[from] Full),
+    /// Prefixes could not be written.
+    #[error(transparent)]
+    Prefixes(#[from] PrefixesError),
     /// Counters could not be cleared.
     #[error(transparent)]
     Counters(#[from] CountersError),
@@ -75,7 +94,14 @@ pub enum ApplyError {
 
 /// The steps from one image to another. Equal images give none.
 pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
-    let mut steps = Vec::new();
+    // Lists that nothing points at are those of an agent that was killed before it could: they only take up room.
+    let in_use: BTreeSet<u32> = from.policies.values().map(|policy| policy.list).collect();
+    let (used, unused): (Vec<_>, Vec<_>) = (from.prefixes.iter())
+        .filter(|(id, _)| !to.prefixes.contains_key(id))
+        .partition(|(id, _)| in_use.contains(id));
+    let clear_list = |(&id, list): (&u32, &Arc<PrefixList>)| Step::ClearPrefixes(id, list.clone());
+    let mut steps: Vec<Step> = unused.into_iter().map(clear_list).collect();
+    set(&from.addresses, &to.addresses, &mut steps, |&address, &id| Step::Address(address, id));
     if from.node != to.node {
         steps.push(Step::Node(to.node));
     }
@@ -89,6 +115,8 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     set(&from.tunnels, &to.tunnels, &mut steps, |&id, &entry| Step::Tunnel(id, entry));
     set(&from.endpoints, &to.endpoints, &mut steps, |&id, &entry| Step::Endpoint(id, entry));
     set(&from.tables, &to.tables, &mut steps, |&line, slots| Step::Table(line, slots.clone()));
+    set(&from.prefixes, &to.prefixes, &mut steps, |&id, list| Step::Prefixes(id, list.clone()));
+    set(&from.policies, &to.policies, &mut steps, |&id, &entry| Step::Policy(id, entry));
     set(&from.peers, &to.peers, &mut steps, |&key, &value| Step::Peer(key, value));
     set(&from.replies, &to.replies, &mut steps, |&key, &value| Step::Reply(key, value));
     set(&from.listeners, &to.listeners, &mut steps, |&key, &value| Step::Listener(key, value));
@@ -103,16 +131,24 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     gone(&from.endpoints, &to.endpoints, &mut clears, |&id, _| Step::ClearEndpoint(id));
     gone(&from.tunnels, &to.tunnels, &mut clears, |&id, _| Step::ClearTunnel(id));
     gone(&from.vnets, &to.vnets, &mut clears, |&id, _| Step::ClearVnet(id));
+    gone(&from.policies, &to.policies, &mut clears, |&id, _| Step::ClearPolicy(id));
+    clears.extend(used.into_iter().map(clear_list));
     if steps.len() > before || !clears.is_empty() || unused_table {
         steps.push(Step::Grace);
     }
     steps.append(&mut clears);
+    let before = steps.len();
+    gone(&from.addresses, &to.addresses, &mut steps, |&address, _| Step::DropAddress(address));
+    if steps.len() > before {
+        // A packet may have looked an id up just now; after this nobody has it any more.
+        steps.push(Step::Grace);
+    }
     steps
 }
 
 fn listener_ids(image: &Image) -> BTreeSet<u32> {
-    let exact = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Exact { .. }));
-    exact.map(|(_, value)| value.id).collect()
+    let ports = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
+    ports.map(|(_, value)| ListenerValue::from_words(*value).id).collect()
 }
 
 /// A step for each entry that is new or differs.
@@ -157,13 +193,22 @@ fn do_step(memory: &mut impl Memory, counters: &mut impl Counters, step: &Step) 
             let current: NodeEntry = memory.read(MapId::Node, 0);
             memory.write(MapId::Node, 0, NodeEntry { moves: current.moves, ..*entry });
         }
+        Step::Address(address, id) => {
+            memory.write(MapId::Addresses, *id, *address);
+            buckets::put(memory, MapId::AddressIds, address.words(), [u64::from(*id), 0])?;
+        }
+        Step::DropAddress(address) => buckets::remove(memory, MapId::AddressIds, address.words()),
         Step::Vnet(id, entry) => memory.write(MapId::Vnets, *id, *entry),
         Step::Tunnel(id, entry) => memory.write(MapId::Tunnels, *id, *entry),
         Step::Endpoint(id, entry) => memory.write(MapId::Endpoints, u32::from(*id), *entry),
         Step::Table(line, slots) => write_table(memory, *line, slots),
+        Step::Prefixes(id, list) => {
+            list.iter().try_for_each(|(&prefix, &verdict)| memory.put_prefix(*id, prefix, verdict))?;
+        }
+        Step::Policy(id, entry) => memory.write(MapId::Policies, *id, *entry),
         Step::Peer(key, value) => buckets::put(memory, MapId::Peers, key.words(), value.to_words())?,
-        Step::Reply(key, value) => buckets::put(memory, MapId::Replies, key.words(), value.to_words())?,
-        Step::Listener(key, value) => buckets::put(memory, MapId::Listeners, key.words(), value.to_words())?,
+        Step::Reply(key, value) => buckets::put(memory, MapId::Replies, key.words(), *value)?,
+        Step::Listener(key, value) => buckets::put(memory, MapId::Listeners, key.words(), *value)?,
         Step::DropListener(key) => buckets::remove(memory, MapId::Listeners, key.words()),
         Step::DropReply(key) => buckets::remove(memory, MapId::Replies, key.words()),
         Step::DropPeer(key) => buckets::remove(memory, MapId::Peers, key.words()),
@@ -171,6 +216,10 @@ fn do_step(memory: &mut impl Memory, counters: &mut impl Counters, step: &Step) 
         Step::ClearEndpoint(id) => memory.write(MapId::Endpoints, u32::from(*id), EndpointEntry::default()),
         Step::ClearTunnel(id) => memory.write(MapId::Tunnels, *id, TunnelEntry::default()),
         Step::ClearVnet(id) => memory.write(MapId::Vnets, *id, VnetEntry::default()),
+        Step::ClearPolicy(id) => memory.write(MapId::Policies, *id, PolicyEntry::default()),
+        Step::ClearPrefixes(id, list) => {
+            list.keys().try_for_each(|&prefix| memory.remove_prefix(*id, prefix))?;
+        }
         Step::ZeroListener(id) => counters.clear_listener(*id)?,
         Step::ZeroEndpoint(id) => counters.clear_endpoint(u32::from(*id))?,
         Step::ZeroVnet(id) => counters.clear_drops(*id)?,

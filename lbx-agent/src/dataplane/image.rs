@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use lbx_common::abi::{
-    EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, ReplyKey, ReplyValue,
-    SLOTS_PER_LINE, SlotLine, TUNNEL_SET, TunnelEntry, VnetEntry, Words,
+use lbx_common::{
+    abi::{
+        EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PolicyEntry, ReplyKey,
+        SLOTS_PER_LINE, SlotLine, TUNNEL_SET, Target, TunnelEntry, VnetEntry, Words,
+    },
+    bytes::Address,
 };
 
 use super::{
     buckets,
     memory::{MapId, Memory},
+    prefixes::PrefixLists,
 };
 
 /// The content of all maps that the agent writes.
@@ -25,12 +29,18 @@ pub struct Image {
     pub endpoints: BTreeMap<u16, EndpointEntry>,
     /// Lookup tables by first line.
     pub tables: BTreeMap<u32, Arc<[u16]>>,
-    /// Listeners and VIPs.
-    pub listeners: BTreeMap<ListenerKey, ListenerValue>,
-    /// Reply matches.
-    pub replies: BTreeMap<ReplyKey, ReplyValue>,
+    /// Listeners and VIPs: a [`ListenerValue`] or a [`lbx_common::abi::VipValue`] as words.
+    pub listeners: BTreeMap<ListenerKey, [u64; 2]>,
+    /// Reply matches and origins: a [`lbx_common::abi::ReplyValue`] or a [`lbx_common::abi::VipValue`].
+    pub replies: BTreeMap<ReplyKey, [u64; 2]>,
     /// Tunnel peers and probe sources.
     pub peers: BTreeMap<PeerKey, PeerValue>,
+    /// Ids of IPv6 addresses, from 1.
+    pub addresses: BTreeMap<Address, u32>,
+    /// What listeners ask of packets, by listener id.
+    pub policies: BTreeMap<u32, PolicyEntry>,
+    /// Lists of prefixes that policies point at.
+    pub prefixes: PrefixLists,
 }
 
 impl Image {
@@ -57,26 +67,42 @@ impl Image {
                 image.endpoints.insert(id, entry);
             }
         }
+        for id in 1..memory.elements(MapId::Policies) {
+            let entry: PolicyEntry = memory.read(MapId::Policies, id);
+            if entry != PolicyEntry::default() {
+                image.policies.insert(id, entry);
+            }
+        }
+        image.prefixes = memory.prefix_lists().clone();
         image.listeners = typed(memory, MapId::Listeners, ListenerKey::from_words);
         image.replies = typed(memory, MapId::Replies, ReplyKey::from_words);
-        image.peers = typed(memory, MapId::Peers, PeerKey::from_words);
-        for value in image.listeners.values() {
-            let (line, slots) = (value.target.line(), value.target.slots());
-            if slots != 0 {
-                image.tables.entry(line).or_insert_with(|| read_table(memory, line, slots));
-            }
+        let peers = typed(memory, MapId::Peers, PeerKey::from_words);
+        image.peers = peers.into_iter().map(|(key, value)| (key, PeerValue::from_words(value))).collect();
+        for (address, [id, _]) in buckets::entries(memory, MapId::AddressIds) {
+            image.addresses.insert(Address::from_words(address), u32::try_from(id).unwrap_or(0));
+        }
+        let targets: Vec<_> = image.targets().collect();
+        for target in targets {
+            let (line, slots) = (target.line(), target.slots());
+            image.tables.entry(line).or_insert_with(|| read_table(memory, line, slots));
         }
         image
     }
+
+    /// The lookup tables that listeners point at.
+    fn targets(&self) -> impl Iterator<Item = Target> {
+        let listeners = self.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
+        listeners.map(|(_, value)| ListenerValue::from_words(*value).target).filter(|t| t.slots() != 0)
+    }
 }
 
-fn typed<K: Ord, V: Words<2>>(
+fn typed<K: Ord>(
     memory: &impl Memory,
     map: MapId,
     key: impl Fn([u64; 2]) -> Option<K>,
-) -> BTreeMap<K, V> {
+) -> BTreeMap<K, [u64; 2]> {
     let entries = buckets::entries(memory, map).into_iter();
-    entries.filter_map(|(words, value)| Some((key(words)?, V::from_words(value)))).collect()
+    entries.filter_map(|(words, value)| Some((key(words)?, value))).collect()
 }
 
 /// Lines that a table of `slots` slots takes.

@@ -13,9 +13,13 @@ use std::{
 };
 
 use aya::maps::MapData;
+use lbx_common::api::Prefix;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::memory::{MapId, Memory};
+use super::{
+    memory::{MapId, Memory},
+    prefixes::{KernelPrefixes, PrefixLists, PrefixesError},
+};
 
 /// A map could not be mapped.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,7 @@ pub struct MapError {
 /// All maps that the agent writes.
 pub struct KernelMemory {
     maps: BTreeMap<MapId, Mapping>,
+    prefixes: KernelPrefixes,
     writes: u64,
 }
 
@@ -75,7 +80,7 @@ impl Drop for Region {
 
 impl KernelMemory {
     /// Maps the given maps, read-only.
-    pub fn new(maps: Vec<(MapId, MapData, u32)>) -> Result<Self, MapError> {
+    pub fn new(maps: Vec<(MapId, MapData, u32)>, prefixes: KernelPrefixes) -> Result<Self, MapError> {
         let mut mapped = BTreeMap::new();
         for (id, data, elements) in maps {
             let words = elements as usize * id.words();
@@ -83,7 +88,7 @@ impl KernelMemory {
                 .map_err(|source| MapError { map: id.name(), source })?;
             mapped.insert(id, Mapping { data, region, elements, writable: false });
         }
-        Ok(Self { maps: mapped, writes: 0 })
+        Ok(Self { maps: mapped, prefixes, writes: 0 })
     }
 }
 
@@ -136,5 +141,19 @@ impl Memory for KernelMemory {
 
     fn writes(&self) -> u64 {
         self.writes
+    }
+
+    fn prefix_lists(&self) -> &PrefixLists {
+        self.prefixes.lists()
+    }
+
+    fn put_prefix(&mut self, list: u32, prefix: Prefix, verdict: u32) -> Result<(), PrefixesError> {
+        self.writes += 1;
+        self.prefixes.put(list, prefix, verdict)
+    }
+
+    fn remove_prefix(&mut self, list: u32, prefix: Prefix) -> Result<(), PrefixesError> {
+        self.writes += 1;
+        self.prefixes.remove(list, prefix)
     }
 }

@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lbx_common::abi::{Bucket, EndpointEntry, NodeEntry, SlotLine, TunnelEntry, VnetEntry, Words, map_name};
+use lbx_common::{
+    abi::{Bucket, EndpointEntry, NodeEntry, PolicyEntry, SlotLine, TunnelEntry, VnetEntry, Words, map_name},
+    api::Prefix,
+    bytes::Address,
+};
+
+use super::prefixes::{self, PrefixLists, PrefixesError};
 
 /// A map that the agent writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +21,10 @@ pub enum MapId {
     Replies,
     /// Tunnel peers and probe sources.
     Peers,
+    /// Ids of IPv6 addresses.
+    AddressIds,
+    /// IPv6 addresses by id.
+    Addresses,
     /// Lookup tables.
     Slots,
     /// Endpoints.
@@ -23,32 +33,40 @@ pub enum MapId {
     Tunnels,
     /// Virtual networks.
     Vnets,
+    /// What listeners ask of packets.
+    Policies,
 }
 
 impl MapId {
     /// All maps that the agent writes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Node,
         Self::Listeners,
         Self::Replies,
         Self::Peers,
+        Self::AddressIds,
+        Self::Addresses,
         Self::Slots,
         Self::Endpoints,
         Self::Tunnels,
         Self::Vnets,
+        Self::Policies,
     ];
 
     /// Name in the object file and as pinned.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Node => map_name::NODE,
-            Self::Listeners => map_name::LISTENERS_V4,
-            Self::Replies => map_name::REPLIES_V4,
-            Self::Peers => map_name::PEERS_V4,
+            Self::Listeners => map_name::LISTENERS,
+            Self::Replies => map_name::REPLIES,
+            Self::Peers => map_name::PEERS,
+            Self::AddressIds => map_name::ADDRESS_IDS,
+            Self::Addresses => map_name::ADDRESSES,
             Self::Slots => map_name::SLOTS,
             Self::Endpoints => map_name::ENDPOINTS,
             Self::Tunnels => map_name::TUNNELS,
             Self::Vnets => map_name::VNETS,
+            Self::Policies => map_name::POLICIES,
         }
     }
 
@@ -56,11 +74,13 @@ impl MapId {
     pub const fn value_size(self) -> usize {
         match self {
             Self::Node => size_of::<NodeEntry>(),
-            Self::Listeners | Self::Replies | Self::Peers => size_of::<Bucket>(),
+            Self::Listeners | Self::Replies | Self::Peers | Self::AddressIds => size_of::<Bucket>(),
+            Self::Addresses => size_of::<Address>(),
             Self::Slots => size_of::<SlotLine>(),
             Self::Endpoints => size_of::<EndpointEntry>(),
             Self::Tunnels => size_of::<TunnelEntry>(),
             Self::Vnets => size_of::<VnetEntry>(),
+            Self::Policies => size_of::<PolicyEntry>(),
         }
     }
 
@@ -70,7 +90,7 @@ impl MapId {
     }
 }
 
-/// Word-wise access to the maps. Words out of range read as 0 and take no writes.
+/// Word-wise access to the maps, and the lists of prefixes, which have no words. Words out of range read as 0 and take no writes.
 pub trait Memory {
     /// Elements of a map.
     fn elements(&self, map: MapId) -> u32;
@@ -86,6 +106,15 @@ pub trait Memory {
 
     /// Stores since the start.
     fn writes(&self) -> u64;
+
+    /// The lists of prefixes.
+    fn prefix_lists(&self) -> &PrefixLists;
+
+    /// Sets the verdict of a prefix in a list.
+    fn put_prefix(&mut self, list: u32, prefix: Prefix, verdict: u32) -> Result<(), PrefixesError>;
+
+    /// Removes a prefix of a list.
+    fn remove_prefix(&mut self, list: u32, prefix: Prefix) -> Result<(), PrefixesError>;
 
     /// An element as a value.
     fn read<T: Words<N>, const N: usize>(&self, map: MapId, element: u32) -> T {
@@ -109,6 +138,7 @@ pub trait Memory {
 #[derive(Debug, Clone)]
 pub struct FakeMemory {
     maps: BTreeMap<MapId, Vec<u64>>,
+    prefixes: PrefixLists,
     writes: u64,
 }
 
@@ -116,7 +146,7 @@ impl FakeMemory {
     /// Maps with as many elements as `elements` says.
     pub fn new(elements: impl Fn(MapId) -> u32) -> Self {
         let maps = MapId::ALL.map(|map| (map, vec![0; elements(map) as usize * map.words()]));
-        Self { maps: maps.into(), writes: 0 }
+        Self { maps: maps.into(), prefixes: PrefixLists::default(), writes: 0 }
     }
 }
 
@@ -141,5 +171,21 @@ impl Memory for FakeMemory {
 
     fn writes(&self) -> u64 {
         self.writes
+    }
+
+    fn prefix_lists(&self) -> &PrefixLists {
+        &self.prefixes
+    }
+
+    fn put_prefix(&mut self, list: u32, prefix: Prefix, verdict: u32) -> Result<(), PrefixesError> {
+        prefixes::put(&mut self.prefixes, list, prefix, verdict);
+        self.writes += 1;
+        Ok(())
+    }
+
+    fn remove_prefix(&mut self, list: u32, prefix: Prefix) -> Result<(), PrefixesError> {
+        prefixes::remove(&mut self.prefixes, list, prefix);
+        self.writes += 1;
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod link;
 mod mapped;
 mod memory;
 mod pins;
+mod prefixes;
 mod programs;
 
 pub use attach::{AttachError, Attachments};
@@ -23,4 +24,5 @@ pub use image::{Image, lines_for};
 pub use mapped::{KernelMemory, MapError};
 pub use memory::{FakeMemory, MapId, Memory};
 pub use pins::{PinError, Pins};
+pub use prefixes::{KernelPrefixes, PrefixList, PrefixLists, PrefixesError};
 pub use programs::{LoadError, Loaded, OBJECT, Sizes, load};

@@ -53,6 +53,9 @@ pub struct Pins {
 }
 
 impl Pins {
+    /// How names of tables of stage programs begin.
+    pub const STAGES_PREFIX: &str = "STAGES-";
+
     /// Uses `root`, making it (and mounting the file system) where needed.
     pub fn open(root: &Path) -> Result<Self, PinError> {
         if root.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
@@ -108,6 +111,19 @@ impl Pins {
             .iter()
             .filter(|name| !kept.contains(name))
             .try_for_each(|name| self.remove_link(name))
+    }
+
+    /// Removes the pin of a map, if there is one.
+    pub fn forget_map(&self, name: &str) {
+        // Fails where there is none.
+        let _none = fs::remove_file(self.map(name));
+    }
+
+    /// Removes the tables of stage programs but this one: nothing attached may use them.
+    pub fn forget_other_stages(&self, current: &str) -> Result<(), PinError> {
+        let stages = files(&self.maps())?.into_iter().filter(|name| name.starts_with(Self::STAGES_PREFIX));
+        stages.filter(|name| name != current).for_each(|name| self.forget_map(&name));
+        Ok(())
     }
 
     /// Detaches and unpins a link.

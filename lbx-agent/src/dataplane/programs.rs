@@ -2,11 +2,14 @@
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{MapData, MapInfo, PerCpuArray},
+    maps::{LpmTrie, MapData, MapInfo, PerCpuArray, ProgramArray},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use lbx_common::{
-    abi::{ABI_VERSION, MAX_REASONS, NodeEntry, SLOTS_PER_LINE, TrafficCounter, map_name, program_name},
+    abi::{
+        ABI_VERSION, FragmentValue, MAX_REASONS, NodeEntry, SLOTS_PER_LINE, TrafficCounter, map_name,
+        program_name, service_bucket,
+    },
     api::Limits,
 };
 
@@ -16,7 +19,9 @@ use super::{
     mapped::{KernelMemory, MapError},
     memory::{MapId, Memory},
     pins::Pins,
+    prefixes::{KernelPrefixes, PrefixesError},
 };
+use crate::net::netlink::MAX_VLAN_DEVICES;
 
 /// The kernel programs that this agent was built with; empty where there were none.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbx-ebpf.o"));
@@ -79,6 +84,12 @@ pub enum LoadError {
     /// A map cannot be mapped.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// Prefixes cannot be read.
+    #[error(transparent)]
+    Prefixes(#[from] PrefixesError),
+    /// The stages' programs cannot be kept.
+    #[error("cannot pin the table of programs: {0}")]
+    PinStages(String),
 }
 
 /// Elements of every map.
@@ -91,24 +102,35 @@ impl Sizes {
         let mut sizes = Vec::new();
         let mut written = |map: MapId, elements| sizes.push((map.name(), elements, map.value_size()));
         written(MapId::Node, 1);
-        // A listener may bring a VIP of its own; a tunnel is a peer, a known VNI, a known remote, and its
-        // network has a probe source.
+        // A listener may bring a VIP of its own; a tunnel is a peer, a known VNI, a known remote, a port and a
+        // place of two probe sources, which have a way of their own for what names no place.
         written(MapId::Listeners, buckets_for(limits.listeners.saturating_mul(2)));
         written(MapId::Replies, buckets_for(limits.endpoints.saturating_mul(2)));
-        written(
-            MapId::Peers,
-            buckets_for(limits.tunnels.saturating_mul(3).saturating_add(limits.virtual_networks)),
-        );
+        let networks = limits.virtual_networks.saturating_mul(2);
+        let peers =
+            limits.tunnels.saturating_mul(6).saturating_add(networks).saturating_add(MAX_VLAN_DEVICES);
+        written(MapId::Peers, buckets_for(peers));
+        let addresses = addresses(limits);
+        written(MapId::AddressIds, buckets_for(addresses));
+        written(MapId::Addresses, addresses.saturating_add(1));
         written(MapId::Slots, limits.table_slots.div_ceil(SLOTS_PER_LINE));
         // Id 0 stands for "unset".
         written(MapId::Endpoints, limits.endpoints.saturating_add(1));
         written(MapId::Tunnels, limits.tunnels.saturating_add(1));
         written(MapId::Vnets, limits.virtual_networks.saturating_add(1));
+        written(MapId::Policies, limits.listeners.saturating_add(1));
+        // A list has a prefix more than is configured, and for a moment the next one stands beside it. The kernel
+        // takes memory only for what is there.
+        let prefixes = limits.prefixes.saturating_add(limits.listeners).saturating_mul(2);
+        sizes.push((map_name::PREFIXES_V4, prefixes, size_of::<u32>()));
+        sizes.push((map_name::PREFIXES_V6, prefixes, size_of::<u32>()));
+        sizes.push((map_name::LIMITS, service_bucket(limits.listeners).saturating_add(1), size_of::<u64>()));
         let traffic = size_of::<TrafficCounter>();
         sizes.push((map_name::LISTENER_TRAFFIC, limits.listeners.saturating_add(1), traffic));
         sizes.push((map_name::ENDPOINT_TRAFFIC, limits.endpoints.saturating_add(1), traffic));
         let drops = limits.virtual_networks.saturating_add(1).saturating_mul(u32::from(MAX_REASONS));
         sizes.push((map_name::DROPS, drops, size_of::<u64>()));
+        sizes.push((map_name::FRAGMENTS, limits.fragments, size_of::<FragmentValue>()));
         Self(sizes)
     }
 
@@ -116,6 +138,13 @@ impl Sizes {
     pub fn of(&self, map: MapId) -> u32 {
         self.0.iter().find(|(name, ..)| *name == map.name()).map_or(0, |&(_, elements, _)| elements)
     }
+}
+
+/// IPv6 addresses that may be in use at once: VIPs, endpoints, gateways, probe sources, the tunnel source.
+fn addresses(limits: &Limits) -> u32 {
+    [limits.endpoints, limits.tunnels, limits.virtual_networks, 1]
+        .into_iter()
+        .fold(limits.listeners, u32::saturating_add)
 }
 
 /// Programs and maps in the kernel.
@@ -128,6 +157,9 @@ pub struct Loaded {
     pub counters: KernelCounters,
     /// Whether the maps were there already.
     pub adopted: bool,
+    /// Name of the pin of the stages' programs. The kernel forgets them when nothing but programs refers to
+    /// their table, so its pin goes only when no attached program uses it any more.
+    pub stages: String,
 }
 
 /// Loads the object. Maps that are pinned are taken over if they are just what is wanted.
@@ -156,7 +188,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         };
         maps.push((map, data, sizes.of(map)));
     }
-    let memory = KernelMemory::new(maps)?;
+    let prefixes = prefixes(&mut programs)?;
+    let memory = KernelMemory::new(maps, prefixes)?;
     let node: NodeEntry = memory.read(MapId::Node, 0);
     if node.abi != 0 && node.abi != ABI_VERSION {
         return Err(LoadError::OtherAbi { found: node.abi });
@@ -165,7 +198,26 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         verify::<Xdp>(&mut programs, name, Xdp::load)?;
     }
     verify::<SchedClassifier>(&mut programs, program_name::GUARD, SchedClassifier::load)?;
-    Ok(Loaded { programs, memory, counters, adopted: pinned == sizes.0.len() && node.abi == ABI_VERSION })
+    let stages = place_stages(&mut programs, pins)?;
+    let adopted = pinned == sizes.0.len() && node.abi == ABI_VERSION;
+    Ok(Loaded { programs, memory, counters, adopted, stages })
+}
+
+/// Puts the programs of the stages where the others find them. Returns the name of the pin.
+fn place_stages(programs: &mut Ebpf, pins: &Pins) -> Result<String, LoadError> {
+    let mut map = programs.take_map(map_name::STAGES).ok_or(LoadError::NoObject)?;
+    let mut stages = ProgramArray::try_from(&mut map).map_err(|error| explain(error.into()))?;
+    for (index, name) in (0..).zip(program_name::STAGES) {
+        verify::<Xdp>(programs, name, Xdp::load)?;
+        let fail = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
+        let program = programs.program(name).ok_or(LoadError::NoObject)?;
+        let program = program.fd().map_err(fail)?;
+        stages.set(index, program, 0).map_err(|error| explain(error.into()))?;
+    }
+    let name = format!("{}{}", Pins::STAGES_PREFIX, std::process::id());
+    pins.forget_map(&name);
+    map.pin(pins.map(&name)).map_err(|error| LoadError::PinStages(error.to_string()))?;
+    Ok(name)
 }
 
 /// Whether a map is pinned; an error if it is not what is wanted. aya takes a pin by its name alone.
@@ -186,6 +238,14 @@ fn check_pin(pins: &Pins, name: &str, elements: u32, size: usize) -> Result<bool
         });
     }
     Ok(true)
+}
+
+fn prefixes(programs: &mut Ebpf) -> Result<KernelPrefixes, LoadError> {
+    let v4 = programs.take_map(map_name::PREFIXES_V4).ok_or(LoadError::NoObject)?;
+    let v6 = programs.take_map(map_name::PREFIXES_V6).ok_or(LoadError::NoObject)?;
+    let v4 = LpmTrie::try_from(v4).map_err(|error| explain(error.into()))?;
+    let v6 = LpmTrie::try_from(v6).map_err(|error| explain(error.into()))?;
+    Ok(KernelPrefixes::read(v4, v6)?)
 }
 
 fn per_cpu<T: aya::Pod>(programs: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, T>, LoadError> {

@@ -1,4 +1,4 @@
-//! Health of endpoints: probes them and says what it found.
+//! Health of endpoints and tunnels: probes them and says what it found.
 //!
 //! It writes no map and knows no service: what a verdict means is for its receiver to decide. One task for
 //! each target; a target's state is in its task alone.
@@ -12,27 +12,49 @@ mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use lbx_common::api::{HealthState, Monitor};
+use lbx_common::api::{Encap, HealthState, Monitor};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Which endpoint, and as a member of which pool.
+/// What is probed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TargetKey {
-    /// Name of the pool.
-    pub pool: String,
-    /// Name of the endpoint.
-    pub endpoint: String,
-    /// Name of the virtual network.
-    pub virtual_network: String,
+pub enum TargetKey {
+    /// An endpoint, as a member of a pool.
+    Endpoint {
+        /// Name of the pool.
+        pool: String,
+        /// Name of the endpoint.
+        endpoint: String,
+        /// Name of the virtual network.
+        virtual_network: String,
+    },
+    /// A tunnel, by its gateway's address inside.
+    Tunnel {
+        /// Name of the virtual network.
+        virtual_network: String,
+        /// Name of the tunnel.
+        tunnel: String,
+        /// Encapsulation, gateway and port: with another one of these it is another tunnel.
+        path: (Encap, IpAddr, u16),
+    },
+}
+
+impl TargetKey {
+    /// Names that tell it apart from others of its kind: pool and endpoint, or virtual network and tunnel.
+    pub fn name(&self) -> (String, String) {
+        match self {
+            Self::Endpoint { pool, endpoint, .. } => (pool.clone(), endpoint.clone()),
+            Self::Tunnel { virtual_network, tunnel, .. } => (virtual_network.clone(), tunnel.clone()),
+        }
+    }
 }
 
 /// Something to probe.
@@ -40,14 +62,26 @@ pub struct TargetKey {
 pub struct Target {
     /// Its identity: a target with the same key in the next list is the same one.
     pub key: TargetKey,
-    /// Source of the probes: the `probe_source` of the virtual network.
-    pub source: Ipv4Addr,
+    /// Source of the probes: the `probe_source` of the virtual network, of the family of `address`.
+    pub source: IpAddr,
     /// Where it is probed.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
+    /// Place in its virtual network of the tunnel that probes leave by, below
+    /// [`lbx_common::abi::PROBE_PLACES`]; `None` where no tunnel leads there.
+    pub place: Option<u8>,
+    /// Place of a tunnel to try as well where the first one keeps silent; `None` = that is held against the target.
+    pub other: Option<u8>,
     /// How it is probed.
     pub monitor: Arc<Monitor>,
     /// Its state as known from before; counts only when the target is new here.
     pub initial: HealthState,
+}
+
+impl Target {
+    /// Whether the other one is probed in just the same way.
+    fn is_probed_like(&self, other: &Self) -> bool {
+        *self == Self { initial: self.initial, ..other.clone() }
+    }
 }
 
 /// What a probe found. One is sent for each probe.
@@ -56,9 +90,9 @@ pub struct Observation {
     /// Which target.
     pub key: TargetKey,
     /// Source of the probe, which says which virtual network it went to.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Where it went.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// The verdict after this probe.
     pub state: HealthState,
     /// Why, for a person. Empty after a success.
@@ -86,8 +120,8 @@ impl HealthChecker {
     /// Probes the targets of the current list until `token` is cancelled or `targets` or `tx` is closed.
     ///
     /// A target that is in the next list too keeps its verdict, also with another monitor; with another
-    /// address it is unknown again, because nothing is known about that one. A task of a target that panics
-    /// makes the returned one panic.
+    /// address it is unknown again, because nothing is known about that one; by another tunnel it begins to
+    /// count anew, and soon. A task of a target that panics makes the returned one panic.
     pub fn spawn(
         self,
         token: CancellationToken,
@@ -111,7 +145,7 @@ impl HealthChecker {
             for target in list.iter() {
                 if let Some(sender) = running.get(&target.key) {
                     sender.send_if_modified(|current| {
-                        let differs = current != target;
+                        let differs = !current.is_probed_like(target);
                         if differs {
                             current.clone_from(target);
                         }

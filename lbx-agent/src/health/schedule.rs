@@ -50,6 +50,11 @@ impl Schedule {
         self.due = if next >= now { next } else { self.slot_after(now - self.interval) };
     }
 
+    /// Makes the next probe come as soon as that of a new target, if it would come later.
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now + self.share_of(FIRST_WITHIN.min(self.interval)));
+    }
+
     /// Takes a new interval from now on.
     pub fn set_interval(&mut self, interval: Duration, now: Instant) {
         if interval != self.interval {

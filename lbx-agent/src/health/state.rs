@@ -1,4 +1,4 @@
-//! The verdict on one endpoint: rise and fall over the outcomes of its probes.
+//! The verdict on one endpoint or tunnel: rise and fall over the outcomes of its probes.
 //!
 //! Pure: no clock, no socket, no task. Whoever calls it passes the time in.
 
@@ -58,6 +58,11 @@ impl Verdict {
     /// When it last changed.
     pub const fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Forgets the outcomes that have not turned the verdict.
+    pub fn begin_anew(&mut self) {
+        (self.last, self.streak) = (None, 0);
     }
 
     /// Takes an outcome in. Says whether the verdict changed.
@@ -124,6 +129,18 @@ mod tests {
     fn a_known_state_holds_until_probes_speak_against_it() {
         assert_eq!(run(HealthState::Healthy, TWO_UP_THREE_DOWN, "--"), "HH");
         assert_eq!(run(HealthState::Disabled, TWO_UP_THREE_DOWN, "-"), "?");
+    }
+
+    #[test]
+    fn begun_anew_it_stands_and_the_streak_does_not() {
+        let now = Instant::now();
+        let mut verdict = Verdict::new(HealthState::Healthy, now);
+        let fails = |verdict: &mut Verdict| verdict.observe(Outcome::Failure, TWO_UP_THREE_DOWN, now);
+        assert!(!fails(&mut verdict) && !fails(&mut verdict));
+        verdict.begin_anew();
+        assert!(!fails(&mut verdict) && !fails(&mut verdict));
+        assert_eq!(verdict.state(), HealthState::Healthy);
+        assert!(fails(&mut verdict));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     Observation, Target,
     schedule::Schedule,
     state::{Outcome, Thresholds, Verdict},
-    tcp::{self, ProbeError},
+    tcp::{self, Path, ProbeError},
 };
 
 /// Probes until the target's channel or `tx` is closed.
@@ -36,9 +36,15 @@ pub(super) async fn run(
                 }
                 let next = targets.borrow_and_update().clone();
                 let moved = (next.source, next.address) != (target.source, target.address);
+                let rerouted = next.place != target.place;
                 target = next;
                 let now = Instant::now();
                 schedule.set_interval(target.monitor.interval, now);
+                if rerouted {
+                    // What failed so far may have been the tunnel's fault.
+                    verdict.begin_anew();
+                    schedule.hurry(now);
+                }
                 if !moved {
                     continue;
                 }
@@ -70,8 +76,12 @@ pub(super) async fn run(
 /// Waits until a probe is due, makes it and takes its outcome into the verdict.
 async fn probe(device: Option<&str>, target: &Target, due: Instant, verdict: &mut Verdict) -> Observation {
     sleep_until(due).await;
-    let result = match target.monitor.kind {
-        MonitorKind::Tcp => tcp::probe(device, target.source, target.address, &target.monitor).await,
+    let result = match (target.place, target.monitor.kind) {
+        (None, _) => Err(ProbeError::Endpoint("no tunnel that is on leads there".to_owned())),
+        (Some(place), MonitorKind::Tcp) => {
+            let path = Path { device, source: target.source, place, other: target.other };
+            tcp::probe(path, target.address, &target.monitor).await
+        }
     };
     let at = Instant::now().into_std();
     let thresholds = Thresholds::from(&*target.monitor);

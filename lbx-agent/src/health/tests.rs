@@ -1,7 +1,7 @@
 //! The health checker against real sockets on loopback.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HealthChecker, Observation, Target, TargetKey};
 
-const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LOOPBACK_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 /// What a busy machine may add to a time.
 const SLACK: Duration = Duration::from_millis(400);
 
@@ -33,18 +34,24 @@ fn monitor(up: u8, down: u8) -> Monitor {
     }
 }
 
-fn target(name: &str, address: SocketAddrV4, monitor: Monitor) -> Target {
+fn target(name: &str, address: SocketAddr, monitor: Monitor) -> Target {
     Target {
-        key: TargetKey {
+        key: TargetKey::Endpoint {
             pool: "pool".to_owned(),
             endpoint: name.to_owned(),
             virtual_network: "east".to_owned(),
         },
-        source: Ipv4Addr::new(127, 0, 0, 9),
+        source: if address.is_ipv4() { [127, 0, 0, 9].into() } else { LOOPBACK_IPV6 },
         address,
+        place: Some(0),
+        other: None,
         monitor: Arc::new(monitor),
         initial: HealthState::Unknown,
     }
+}
+
+fn name_of(observation: &Observation) -> String {
+    observation.key.name().1
 }
 
 struct Running {
@@ -86,21 +93,25 @@ impl Running {
     }
 }
 
-fn listener() -> (TcpListener, SocketAddrV4) {
-    let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (listener, SocketAddrV4::new(LOOPBACK, port))
+fn listener() -> (TcpListener, SocketAddr) {
+    listener_at(LOOPBACK)
+}
+
+fn listener_at(address: IpAddr) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
 }
 
 /// An address on which connections are neither accepted nor refused: a listener whose queue is full.
-fn full_listener() -> (Vec<Socket>, SocketAddrV4) {
+fn full_listener(at: IpAddr) -> (Vec<Socket>, SocketAddr) {
     let socket = || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let socket = Socket::new(Domain::for_address((at, 0).into()), Type::STREAM, None).unwrap();
         socket.set_nonblocking(true).unwrap();
         socket
     };
     let listener = socket();
-    listener.bind(&SocketAddrV4::new(LOOPBACK, 0).into()).unwrap();
+    listener.bind(&SocketAddr::new(at, 0).into()).unwrap();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
     let mut sockets = vec![listener];
@@ -110,49 +121,55 @@ fn full_listener() -> (Vec<Socket>, SocketAddrV4) {
         let _ = client.connect(&address);
         sockets.push(client);
     }
-    (sockets, address.as_socket_ipv4().unwrap())
+    (sockets, address.as_socket().unwrap())
 }
 
 #[tokio::test]
 async fn a_listener_becomes_healthy_after_consecutive_up_and_is_timed() {
-    let (_listener, address) = listener();
-    let mut checker = Running::start(vec![target("a", address, monitor(3, 1))]);
-    for _ in 0..2 {
+    for loopback in [LOOPBACK, LOOPBACK_IPV6] {
+        let (_listener, address) = listener_at(loopback);
+        let mut checker = Running::start(vec![target("a", address, monitor(3, 1))]);
+        for _ in 0..2 {
+            let observation = checker.next().await;
+            assert_eq!((observation.state, observation.changed), (HealthState::Unknown, false));
+        }
         let observation = checker.next().await;
-        assert_eq!((observation.state, observation.changed), (HealthState::Unknown, false));
+        assert_eq!((observation.state, observation.changed), (HealthState::Healthy, true));
+        assert!(observation.round_trip.is_some() && observation.reason.is_empty());
+        assert!(!checker.next().await.changed);
+        checker.stop().await;
     }
-    let observation = checker.next().await;
-    assert_eq!((observation.state, observation.changed), (HealthState::Healthy, true));
-    assert!(observation.round_trip.is_some() && observation.reason.is_empty());
-    assert!(!checker.next().await.changed);
-    checker.stop().await;
 }
 
 #[tokio::test]
 async fn a_closed_port_is_unhealthy_and_recovers_when_it_opens() {
-    let (first, address) = listener();
-    drop(first);
-    let mut checker = Running::start(vec![target("a", address, monitor(2, 2))]);
-    let observation = checker.until_state(HealthState::Unhealthy).await;
-    assert!(observation.changed && observation.round_trip.is_none());
-    assert_eq!(observation.reason, format!("connection refused by {address}"));
-    let _second = TcpListener::bind(address).unwrap();
-    assert!(checker.until_state(HealthState::Healthy).await.changed);
-    checker.stop().await;
+    for loopback in [LOOPBACK, LOOPBACK_IPV6] {
+        let (first, address) = listener_at(loopback);
+        drop(first);
+        let mut checker = Running::start(vec![target("a", address, monitor(2, 2))]);
+        let observation = checker.until_state(HealthState::Unhealthy).await;
+        assert!(observation.changed && observation.round_trip.is_none());
+        assert_eq!(observation.reason, format!("connection refused by {address}"));
+        let _second = TcpListener::bind(address).unwrap();
+        assert!(checker.until_state(HealthState::Healthy).await.changed);
+        checker.stop().await;
+    }
 }
 
 #[tokio::test]
 async fn silence_is_unhealthy_within_interval_and_timeout() {
-    let (sockets, address) = full_listener();
-    let start = Instant::now();
-    let monitor = monitor(1, 2);
-    let bound = monitor.worst_case_detection() + SLACK;
-    let mut checker = Running::start(vec![target("a", address, monitor)]);
-    let observation = checker.until_state(HealthState::Unhealthy).await;
-    assert_eq!(observation.reason, "no answer within 100ms");
-    assert!(start.elapsed() < bound, "{:?}", start.elapsed());
-    drop(sockets);
-    checker.stop().await;
+    for loopback in [LOOPBACK, LOOPBACK_IPV6] {
+        let (sockets, address) = full_listener(loopback);
+        let start = Instant::now();
+        let monitor = monitor(1, 2);
+        let bound = monitor.worst_case_detection() + SLACK;
+        let mut checker = Running::start(vec![target("a", address, monitor)]);
+        let observation = checker.until_state(HealthState::Unhealthy).await;
+        assert_eq!(observation.reason, "no answer within 100ms");
+        assert!(start.elapsed() < bound, "{:?}", start.elapsed());
+        drop(sockets);
+        checker.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -177,14 +194,14 @@ async fn only_the_endpoint_that_stopped_is_taken_out() {
         target("stays", stays_at, monitor(1, 1)),
         target("stops", stops_at, monitor(1, 1)),
     ]);
-    checker.until(|seen| seen.key.endpoint == "stays" && seen.state == HealthState::Healthy).await;
-    checker.until(|seen| seen.key.endpoint == "stops" && seen.state == HealthState::Healthy).await;
+    checker.until(|seen| name_of(seen) == "stays" && seen.state == HealthState::Healthy).await;
+    checker.until(|seen| name_of(seen) == "stops" && seen.state == HealthState::Healthy).await;
     drop(stops);
     let changed = checker.until(|seen| seen.changed).await;
-    assert_eq!((changed.key.endpoint.as_str(), changed.state), ("stops", HealthState::Unhealthy));
+    assert_eq!((name_of(&changed).as_str(), changed.state), ("stops", HealthState::Unhealthy));
     for _ in 0..10 {
         let seen = checker.next().await;
-        assert!(seen.key.endpoint == "stops" || seen.state == HealthState::Healthy);
+        assert!(name_of(&seen) == "stops" || seen.state == HealthState::Healthy);
     }
     drop(stays);
     checker.stop().await;
@@ -216,11 +233,48 @@ async fn a_known_state_counts_until_probed_and_another_address_is_unknown() {
     let mut checker = Running::start(vec![known.clone()]);
     assert_eq!(checker.next().await.state, HealthState::Unhealthy);
     checker.until_state(HealthState::Healthy).await;
-    let (_other, moved) = self::listener();
-    checker.targets.send_replace(Arc::new(vec![Target { address: moved, ..known }]));
+    let (_other, moved) = listener_at(LOOPBACK_IPV6);
+    checker.targets.send_replace(Arc::new(vec![Target { source: LOOPBACK_IPV6, address: moved, ..known }]));
     let observation = checker.until_state(HealthState::Unknown).await;
     assert!(observation.changed && observation.reason.contains(&moved.to_string()), "{observation:?}");
     checker.until_state(HealthState::Healthy).await;
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_tunnel_an_endpoint_is_unhealthy_and_with_another_one_it_keeps_its_verdict() {
+    let (_listener, address) = listener();
+    let by = |place, down| Target { place, ..target("a", address, monitor(1, down)) };
+    let mut checker = Running::start(vec![by(Some(0), 1)]);
+    checker.until_state(HealthState::Healthy).await;
+    checker.targets.send_replace(Arc::new(vec![by(Some(63), 1)]));
+    for _ in 0..3 {
+        let seen = checker.next().await;
+        assert_eq!((seen.state, seen.changed), (HealthState::Healthy, false));
+    }
+    checker.targets.send_replace(Arc::new(vec![by(None, 1)]));
+    let seen = checker.until_state(HealthState::Unhealthy).await;
+    assert_eq!(seen.reason, "no tunnel that is on leads there");
+    checker.stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_by_another_tunnel_comes_soon_and_earlier_failures_do_not_count() {
+    let (sockets, address) = full_listener(LOOPBACK);
+    let slow = Monitor { interval: Duration::from_hours(1), ..monitor(1, 2) };
+    let by = |place| Target {
+        initial: HealthState::Healthy,
+        place: Some(place),
+        ..target("a", address, slow.clone())
+    };
+    let mut checker = Running::start(vec![by(0)]);
+    for place in 1..4 {
+        // Well before the next hour.
+        let seen = checker.next().await;
+        assert_eq!((seen.state, seen.reason.is_empty()), (HealthState::Healthy, false), "{place}");
+        checker.targets.send_replace(Arc::new(vec![by(place)]));
+    }
+    drop(sockets);
     checker.stop().await;
 }
 
@@ -229,15 +283,15 @@ async fn a_removed_target_is_probed_no_more_and_others_are_not_disturbed() {
     let (_listener, address) = listener();
     let (stays, goes) = (target("stays", address, monitor(1, 1)), target("goes", address, monitor(1, 1)));
     let mut checker = Running::start(vec![stays.clone(), goes]);
-    checker.until(|seen| seen.key.endpoint == "goes").await;
-    checker.until(|seen| seen.key.endpoint == "stays").await;
+    checker.until(|seen| name_of(seen) == "goes").await;
+    checker.until(|seen| name_of(seen) == "stays").await;
     checker.targets.send_replace(Arc::new(vec![stays]));
     // What was under way at the time of the change may still arrive, but no more than that.
     let mut late = 0;
     for _ in 0..12 {
         let seen = checker.next().await;
-        late += usize::from(seen.key.endpoint == "goes");
-        assert!(seen.key.endpoint == "goes" || !seen.changed, "the verdict on the other one began anew");
+        late += usize::from(name_of(&seen) == "goes");
+        assert!(name_of(&seen) == "goes" || !seen.changed, "the verdict on the other one began anew");
     }
     assert!(late <= 2, "{late} probes of a removed target");
     checker.stop().await;

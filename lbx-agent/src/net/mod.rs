@@ -8,12 +8,13 @@
 pub mod ethtool;
 pub mod netlink;
 pub mod next_hop;
+mod port;
 pub mod probe_path;
 pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{io, net::Ipv4Addr, path::PathBuf};
+use std::{io, net::IpAddr, path::PathBuf};
 
 /// Why the host's network could not be read or set up.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +69,18 @@ pub enum NetError {
     )]
     ProbeSourceTaken {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Name of the device that has it.
         device: String,
+    },
+    /// IPv6 is wanted where there is none.
+    #[error(
+        "the configuration has the address {address}, but this kernel has no IPv6 (/proc/sys/net/ipv6 is \
+         missing): boot it without `ipv6.disable=1` or load the module `ipv6`, or use IPv4 addresses"
+    )]
+    NoIpv6 {
+        /// One of the addresses that need it.
+        address: IpAddr,
     },
     /// A device has one of our names but is not ours.
     #[error(

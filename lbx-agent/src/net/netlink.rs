@@ -1,6 +1,6 @@
 //! Opens route netlink sockets and asks the kernel for single objects where rtnetlink only dumps.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use futures_util::{StreamExt, TryStreamExt};
 use lbx_common::api::AttachMode;
@@ -10,11 +10,18 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
-        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+        neighbour::{NeighbourAttribute, NeighbourMessage},
+        route::RouteAddress,
     },
 };
 
-use super::{NetError, errno};
+use super::{
+    NetError, errno,
+    port::{Leaves, leaves},
+};
+
+/// VLAN devices that are told to the data plane; replies by further ones are lost.
+pub(crate) const MAX_VLAN_DEVICES: u32 = 1024;
 
 /// Opens a route netlink socket. Its task ends when the last clone of the handle is gone.
 ///
@@ -42,12 +49,12 @@ pub(crate) async fn link_by_index(handle: &Handle, index: u32) -> Result<Option<
 pub(crate) async fn neighbour(
     handle: &Handle,
     ifindex: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
 ) -> Result<Option<NeighbourMessage>, NetError> {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(address);
     message.header.ifindex = ifindex;
-    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
     let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(message));
     request.header.flags = NLM_F_REQUEST;
 
@@ -64,6 +71,25 @@ pub(crate) async fn neighbour(
     Ok(None)
 }
 
+/// The family of an address.
+pub(crate) const fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// A route's address, if it is one of IP.
+pub(crate) fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    if let RouteAddress::Inet(address) = address {
+        Some((*address).into())
+    } else if let RouteAddress::Inet6(address) = address {
+        Some((*address).into())
+    } else {
+        None
+    }
+}
+
 /// Turns the kernel's ways to say "there is none" into `None`.
 pub(crate) fn found<T>(
     answer: Result<Option<T>, rtnetlink::Error>,
@@ -73,6 +99,21 @@ pub(crate) fn found<T>(
         Err(error) if errno(&error).is_some_and(|number| absent.contains(&number)) => Ok(None),
         other => other,
     }
+}
+
+/// The VLAN devices of this namespace, each with its parent and its tag, as many as a host may sensibly have.
+pub(crate) async fn vlan_devices(handle: &Handle) -> Result<BTreeMap<u32, (u32, u16)>, NetError> {
+    let mut links = handle.link().get().execute();
+    let mut found = BTreeMap::new();
+    let mut places = 0..MAX_VLAN_DEVICES;
+    while let Some(link) = links.try_next().await.map_err(NetError::netlink("list the devices".to_owned()))? {
+        if let Leaves::Tagged { parent, vlan } = leaves(&link)
+            && places.next().is_some()
+        {
+            found.insert(link.header.index, (parent, vlan));
+        }
+    }
+    Ok(found)
 }
 
 /// How the XDP program of a device runs; `None` where there is none.

@@ -17,19 +17,36 @@ pub fn set_ipv4(device: &str, key: &str, value: &str) -> Result<bool, NetError> 
 
 /// Reads `/proc/sys/net/ipv4/conf/DEVICE/KEY`.
 pub fn get_ipv4(device: &str, key: &str) -> Result<String, NetError> {
-    let path = path("ipv4", device, key);
-    read(&path).map_err(|source| NetError::Sysctl { verb: "read", path, source })
+    get(path("ipv4", device, key))
 }
 
-/// Switches IPv6 off on a device; nothing to do on a kernel without IPv6. Says whether it had to change.
-pub fn disable_ipv6(device: &str) -> Result<bool, NetError> {
-    let path = path("ipv6", device, "disable_ipv6");
-    if path.exists() { set(&path, "1") } else { Ok(false) }
+/// Whether this kernel has IPv6.
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6/conf").exists()
+}
+
+/// Whether this kernel has `/proc/sys/net/ipv6/conf/DEVICE/KEY`.
+pub fn has_ipv6_key(device: &str, key: &str) -> bool {
+    path("ipv6", device, key).exists()
+}
+
+/// Sets `/proc/sys/net/ipv6/conf/DEVICE/KEY`. Says whether it had to change.
+pub fn set_ipv6(device: &str, key: &str, value: &str) -> Result<bool, NetError> {
+    set(&path("ipv6", device, key), value)
+}
+
+/// Reads `/proc/sys/net/ipv6/conf/DEVICE/KEY`.
+pub fn get_ipv6(device: &str, key: &str) -> Result<String, NetError> {
+    get(path("ipv6", device, key))
 }
 
 fn path(family: &str, device: &str, key: &str) -> PathBuf {
     // A device name may hold a dot but no slash, so it stays one component.
     ["/proc/sys/net", family, "conf", device, key].iter().collect()
+}
+
+fn get(path: PathBuf) -> Result<String, NetError> {
+    read(&path).map_err(|source| NetError::Sysctl { verb: "read", path, source })
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -2,7 +2,7 @@
 //! value.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::fd::{AsRawFd, OwnedFd},
     process::Command,
     thread,
@@ -21,6 +21,10 @@ impl Namespace {
             Self(File::open("/proc/thread-self/ns/net").unwrap().into())
         });
         let namespace = namespace.join().unwrap();
+        // Link-local addresses need no second of waiting for somebody who has them, too.
+        for scope in ["all", "default"] {
+            namespace.run(|| fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad"), "0")).unwrap();
+        }
         namespace.ip("link set lo up");
         namespace
     }
@@ -53,6 +57,18 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Gives a device an address (with prefix length), which can be used at once.
+    pub(crate) fn address(&self, address: &str, device: &str) {
+        if address.contains(':') {
+            self.ip(&format!("address add {address} dev {device} nodad"));
+            // The kernel adds the same a moment later.
+            let (host, _) = address.split_once('/').unwrap_or((address, ""));
+            self.ip(&format!("route add local {host} dev {device} table local metric 1"));
+        } else {
+            self.ip(&format!("address add {address} dev {device}"));
+        }
+    }
+
     /// Connects two namespaces by a veth pair; both ends are up and have an address.
     pub(crate) fn connect(
         &self,
@@ -65,7 +81,7 @@ impl Namespace {
         let path = format!("/proc/{}/fd/{}", std::process::id(), peer.0.as_raw_fd());
         self.ip(&format!("link add {device} type veth peer name {peer_device} netns {path}"));
         for (namespace, device, address) in [(self, device, address), (peer, peer_device, peer_address)] {
-            namespace.ip(&format!("address add {address} dev {device}"));
+            namespace.address(address, device);
             namespace.ip(&format!("link set {device} up"));
         }
     }

@@ -14,13 +14,13 @@ pub struct Ids<I> {
     capacity: u32,
 }
 
-impl<I: Ord> Ids<I> {
+impl<I: Ord + Clone> Ids<I> {
     /// From what is known; ids from 1 to `capacity`. Ids that were known are not given to anything else,
     /// even if their owner is gone: packets may still use them until the change is over.
     pub fn new(known: impl IntoIterator<Item = (I, u32)>, capacity: u32) -> Self {
-        let known: BTreeMap<I, u32> = known.into_iter().collect();
-        let taken = known.values().copied().collect();
-        Self { known, taken, next: 1, capacity }
+        let known: Vec<(I, u32)> = known.into_iter().collect();
+        let taken = known.iter().map(|&(_, id)| id).collect();
+        Self { known: known.into_iter().collect(), taken, next: 1, capacity }
     }
 
     /// The id of an object.
@@ -35,6 +35,7 @@ impl<I: Ord> Ids<I> {
             return Err(Exhausted);
         }
         self.taken.insert(self.next);
+        self.known.insert(identity.clone(), self.next);
         Ok(self.next)
     }
 }

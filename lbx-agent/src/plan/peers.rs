@@ -1,20 +1,21 @@
 //! Plans tunnels, the peers that may send through them, and the probe sources.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lbx_common::{
-    abi::{PeerKey, PeerValue, TUNNEL_RESOLVED, TunnelEntry},
-    api,
-    bytes::{Be16, Be32},
-    encap::{self, Encap, TunnelSpec},
+    abi::{Host, PROBE_PLACES, PeerKey, PeerValue, TUNNEL_DOWN, TUNNEL_RESOLVED, TunnelEntry},
+    api::{self, Family, HealthState},
+    bytes::Be16,
+    encap::{self, Encap, Ends, TunnelSpec, Way},
 };
 
 use super::{
+    hosts::{Hosts, entry_address, known_host},
     ids::Ids,
-    planner::{Environment, PlanError, be32, known_inner_mtu, way},
+    planner::{Environment, PlanError, known_inner_mtu, way},
 };
 use crate::{
-    config::model::{Model, Tunnel},
+    config::model::{Model, Tunnel, Vnet},
     dataplane::{Image, MapId},
 };
 
@@ -31,51 +32,91 @@ fn identity_of(entry: &TunnelEntry) -> TunnelIdentity {
     (entry.vnet, entry.encap, head)
 }
 
-/// Plans the tunnel of each network. Returns the ids in the order of the model's networks.
+/// Plans the tunnels of each network. Returns their ids in the order of the model; a disabled one has none.
 pub fn plan_tunnels(
     model: &Model,
     environment: &Environment<'_>,
     observed: &Image,
     vnets: &[u32],
+    hosts: &mut Hosts,
     image: &mut Image,
-) -> Result<Vec<Option<u32>>, PlanError> {
+) -> Result<Vec<Vec<Option<u32>>>, PlanError> {
     let capacity = environment.sizes.of(MapId::Tunnels).saturating_sub(1);
     let mut ids = Ids::new(observed.tunnels.iter().map(|(&id, entry)| (identity_of(entry), id)), capacity);
     let mut planned = Vec::new();
     for (vnet, &vnet_id) in model.vnets.iter().zip(vnets) {
-        let (Some(tunnel), Some(source)) = (&vnet.tunnel, model.tunnel_source) else {
-            planned.push(None);
-            continue;
-        };
-        let spec = spec(tunnel, be32(source), vnet.vni, vnet_id);
-        let bare = encap::build(&spec);
-        let id = ids.of(&identity_of(&bare)).map_err(PlanError::no_room("tunnel", "tunnels"))?;
-        image.tunnels.insert(id, entry(tunnel, &spec, environment, observed.tunnels.get(&id)));
-        plan_peer(&spec, id, image);
-        if let Some(source) = vnet.probe_source {
-            let value = PeerValue { vnet: vnet_id, tunnel: id, flags: 0 };
-            image.peers.insert(PeerKey::ProbeSource(be32(source)), value);
+        let mut of_vnet = Vec::new();
+        for tunnel in &vnet.tunnels {
+            if !tunnel.enabled {
+                of_vnet.push(None);
+                continue;
+            }
+            let remote = hosts.of(tunnel.remote, image)?;
+            let Some(spec) = spec(model, tunnel, remote, vnet.vni, vnet_id) else {
+                of_vnet.push(None);
+                continue;
+            };
+            let id = ids
+                .of(&identity_of(&encap::build(&spec)))
+                .map_err(PlanError::no_room("tunnel", "tunnels"))?;
+            let known = observed.tunnels.get(&id);
+            let mut entry = entry(tunnel, &spec, environment, known);
+            entry.flags &= !TUNNEL_DOWN;
+            if is_down(vnet, tunnel, environment, known) {
+                entry.flags |= TUNNEL_DOWN;
+            }
+            image.tunnels.insert(id, entry);
+            plan_peer(&spec, id, image);
+            of_vnet.push(Some(id));
         }
-        planned.push(Some(id));
+        plan_probe_sources(vnet, vnet_id, &of_vnet, hosts, image)?;
+        planned.push(of_vnet);
     }
     Ok(planned)
 }
 
-fn spec(tunnel: &Tunnel, local: Be32, vni: u32, vnet: u32) -> TunnelSpec {
-    TunnelSpec {
-        encap: match tunnel.encap {
-            api::Encap::Gre => Encap::Gre,
-            api::Encap::Vxlan => Encap::Vxlan,
-        },
-        local,
-        remote: be32(tunnel.remote),
+/// `None` where there is no tunnel source of the family; the validator sees to it that there is.
+fn spec(model: &Model, tunnel: &Tunnel, remote: Host, vni: u32, vnet: u32) -> Option<TunnelSpec> {
+    let ends = match tunnel.remote {
+        IpAddr::V4(remote) => {
+            let local = IpAddr::V4(model.tunnel_source.ipv4?);
+            Ends::V4(entry_address(local).v4(), entry_address(remote.into()).v4())
+        }
+        IpAddr::V6(remote) => {
+            let local = IpAddr::V6(model.tunnel_source.ipv6?);
+            Ends::V6(entry_address(local), entry_address(remote.into()))
+        }
+    };
+    Some(TunnelSpec {
+        encap: encap_of(tunnel),
+        ends,
+        remote,
         vni,
         port: Be16::new(tunnel.port),
         inner_mac: tunnel.inner_mac,
         vnet,
         inner_mtu: 0,
-        next_hop: None,
+        way: None,
+    })
+}
+
+const fn encap_of(tunnel: &Tunnel) -> Encap {
+    match tunnel.encap {
+        api::Encap::Gre => Encap::Gre,
+        api::Encap::GreUdp => Encap::GreUdp,
+        api::Encap::Vxlan => Encap::Vxlan,
+        api::Encap::Geneve if tunnel.ethernet => Encap::GeneveEthernet,
+        api::Encap::Geneve => Encap::Geneve,
     }
+}
+
+/// The entry of a tunnel in an image.
+pub fn known_tunnel<'a>(vnet: &Vnet, tunnel: &Tunnel, image: &'a Image) -> Option<&'a TunnelEntry> {
+    let encap = encap_of(tunnel);
+    let remote = known_host(tunnel.remote, image)?;
+    let port = Be16::new(if encap.is_udp() { tunnel.port } else { 0 });
+    let key = PeerKey::Peer { remote, encap: encap.number(), port, vni: vnet.vni };
+    image.tunnels.get(&image.peers.get(&key)?.tunnel)
 }
 
 /// The entry with next hop and MTU: of the route where it is known, else as they stand in the map.
@@ -85,7 +126,7 @@ fn entry(
     environment: &Environment<'_>,
     known: Option<&TunnelEntry>,
 ) -> TunnelEntry {
-    let overhead = spec.encap.overhead();
+    let overhead = spec.encap.overhead(tunnel.remote.is_ipv6());
     let configured = tunnel.mtu.map(|mtu| mtu.saturating_sub(overhead));
     let Some((next_hop, mtu)) = way(environment, tunnel.remote) else {
         let inner_mtu = configured.unwrap_or_else(|| known_inner_mtu(known, overhead));
@@ -97,20 +138,64 @@ fn entry(
     // A larger packet than the device takes would be lost without a word.
     let largest = mtu.saturating_sub(overhead);
     let inner_mtu = configured.map_or(largest, |configured| configured.min(largest));
-    let next_hop = next_hop.map(|hop| (hop.ifindex, hop.source_mac, hop.destination_mac));
-    encap::build(&TunnelSpec { inner_mtu, next_hop, ..*spec })
+    let way = next_hop.map(|hop| Way {
+        ifindex: hop.ifindex,
+        vlan: hop.vlan.unwrap_or(0),
+        source_mac: hop.source_mac,
+        destination_mac: hop.destination_mac,
+    });
+    encap::build(&TunnelSpec { inner_mtu, way, ..*spec })
+}
+
+/// The verdict where there is one, else what the kernel knows; a new tunnel is used until a probe speaks against
+/// it.
+fn is_down(vnet: &Vnet, tunnel: &Tunnel, environment: &Environment<'_>, known: Option<&TunnelEntry>) -> bool {
+    if tunnel.probe.is_none() {
+        return false;
+    }
+    match environment.tunnel_verdicts.get(&(vnet.name.clone(), tunnel.name.clone())) {
+        Some(HealthState::Unhealthy) => true,
+        Some(HealthState::Healthy) => false,
+        Some(HealthState::Unknown | HealthState::Disabled) | None => {
+            known.is_some_and(|entry| entry.flags & TUNNEL_DOWN != 0)
+        }
+    }
 }
 
 /// Who may send through the tunnel, and by what its packets are known as ours.
 fn plan_peer(spec: &TunnelSpec, tunnel: u32, image: &mut Image) {
     let (remote, encap, vni) = (spec.remote, spec.encap.number(), spec.vni);
-    let port = match spec.encap {
-        Encap::Gre => Be16(0),
-        Encap::Vxlan => spec.port,
-    };
+    let port = if spec.encap.is_udp() { spec.port } else { Be16(0) };
     let value = PeerValue { vnet: spec.vnet, tunnel, flags: 0 };
-    let peers: &mut BTreeMap<PeerKey, PeerValue> = &mut image.peers;
-    peers.insert(PeerKey::Peer { remote, encap, port, vni }, value);
-    peers.insert(PeerKey::KnownVni { encap, port, vni }, PeerValue { tunnel: 0, ..value });
-    peers.insert(PeerKey::KnownRemote { remote, encap, port }, PeerValue::default());
+    image.peers.insert(PeerKey::Peer { remote, encap, port, vni }, value);
+    image.peers.insert(PeerKey::KnownVni { encap, port, vni }, PeerValue { tunnel: 0, ..value });
+    image.peers.insert(PeerKey::KnownRemote { remote, encap, port }, PeerValue::default());
+    if spec.encap.is_udp() {
+        // Both forms of Geneve come to the same port; the packet says which it is.
+        let carried = if spec.encap == Encap::GeneveEthernet { Encap::Geneve } else { spec.encap };
+        let value = PeerValue { vnet: u32::from(carried.number()), ..PeerValue::default() };
+        image.peers.insert(PeerKey::UdpPort(port), value);
+    }
+}
+
+/// Health checks leave by the tunnel that they name, by its place in the network. What names none that is on goes
+/// by the first one.
+fn plan_probe_sources(
+    vnet: &Vnet,
+    vnet_id: u32,
+    tunnels: &[Option<u32>],
+    hosts: &mut Hosts,
+    image: &mut Image,
+) -> Result<(), PlanError> {
+    let Some(first) = tunnels.iter().flatten().next().copied() else { return Ok(()) };
+    for source in Family::ALL.into_iter().filter_map(|family| vnet.probe_source.of(family)) {
+        let source = hosts.of(source, image)?;
+        for (place, tunnel) in (0..PROBE_PLACES).zip(tunnels) {
+            let tunnel = if place == 0 { tunnel.or(Some(first)) } else { *tunnel };
+            let Some(tunnel) = tunnel else { continue };
+            let value = PeerValue { vnet: vnet_id, tunnel, flags: 0 };
+            image.peers.insert(PeerKey::ProbeSource { source, place }, value);
+        }
+    }
+    Ok(())
 }

@@ -1,16 +1,18 @@
 //! The planner: model × facts × what is observed → what the maps should hold.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
     abi::{
-        ABI_VERSION, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry, NodeEntry, TunnelEntry, VnetEntry,
+        ABI_VERSION, ENDPOINT_TAKES_NEW, ENDPOINT_TUNNELS, ENDPOINT_USABLE, EndpointEntry, NODE_HAS_VLANS,
+        NodeEntry, PeerKey, PeerValue, TUNNEL_DOWN, TunnelEntry, VnetEntry,
     },
     api::HealthState,
     bytes::{Address, Be16, Be32},
 };
 
 use super::{
+    hosts::{Hosts, entry_address},
     ids::{Exhausted, Ids},
     maglev::identity,
     peers, services,
@@ -33,19 +35,25 @@ pub struct NodeFacts {
     pub lbx1: (u32, [u8; 6]),
     /// Seed of the flow hash.
     pub seed: [u64; 2],
+    /// Nanoseconds between two packets of lbx's own on a CPU; 0 = no limit.
+    pub answer_interval: u32,
 }
 
 /// What the planner is told beside the model.
 pub struct Environment<'a> {
     /// The machine.
     pub node: NodeFacts,
+    /// VLAN devices of the host: parent and tag by interface index.
+    pub vlans: &'a BTreeMap<u32, (u32, u16)>,
     /// Sizes of the maps.
     pub sizes: &'a Sizes,
     /// What is known of the way to each gateway: next hop and MTU of the route. A gateway that is not
     /// listed keeps what the kernel's maps say.
-    pub next_hops: &'a BTreeMap<Ipv4Addr, (Option<NextHop>, Option<u16>)>,
+    pub next_hops: &'a BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>,
     /// Verdicts by (pool, endpoint). An endpoint without one keeps what the kernel's maps say.
     pub verdicts: &'a BTreeMap<(String, String), HealthState>,
+    /// The same by (virtual network, tunnel); where the maps know nothing either, a tunnel counts as healthy.
+    pub tunnel_verdicts: &'a BTreeMap<(String, String), HealthState>,
 }
 
 /// Why there is no plan.
@@ -67,40 +75,52 @@ impl PlanError {
 /// MTU of a route that nothing is known of yet.
 const DEFAULT_MTU: u16 = 1500;
 
-/// An IPv4 address as maps hold it.
-pub(super) fn be32(address: Ipv4Addr) -> Be32 {
-    Be32::from_octets(address.octets())
-}
-
 /// Plans what the maps should hold.
 pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> Result<Image, PlanError> {
-    let mut image = Image { node: node(model, environment), ..Image::default() };
-    let vnets = plan_vnets(model, environment, observed, &mut image)?;
-    let tunnels = peers::plan_tunnels(model, environment, observed, &vnets, &mut image)?;
+    let mut image = Image::default();
+    let mut hosts = Hosts::new(observed, environment.sizes);
+    image.node = node(model, environment, &mut hosts, &mut image)?;
+    for (&device, &(parent, vlan)) in environment.vlans {
+        let value = PeerValue { vnet: parent, tunnel: vlan.into(), flags: 0 };
+        image.peers.insert(PeerKey::VlanDevice(device), value);
+    }
+    let vnets = plan_vnets(model, environment, observed, &mut hosts, &mut image)?;
+    let tunnels = peers::plan_tunnels(model, environment, observed, &vnets, &mut hosts, &mut image)?;
     plan_endpoints(model, environment, observed, &vnets, &tunnels, &mut image)?;
-    services::plan_services(model, environment, observed, &vnets, &mut image)?;
+    services::plan_services(model, environment, observed, &vnets, &mut hosts, &mut image)?;
     Ok(image)
 }
 
-fn node(model: &Model, environment: &Environment<'_>) -> NodeEntry {
+fn node(
+    model: &Model,
+    environment: &Environment<'_>,
+    hosts: &mut Hosts,
+    image: &mut Image,
+) -> Result<NodeEntry, PlanError> {
     let mask = |map| environment.sizes.of(map).saturating_sub(1);
     let mac = |[a, b, c, d, e, f]: [u8; 6]| [a, b, c, d, e, f, 0, 0];
-    let NodeFacts { lbx0, lbx1, seed } = environment.node;
-    NodeEntry {
+    let NodeFacts { lbx0, lbx1, seed, .. } = environment.node;
+    Ok(NodeEntry {
         abi: ABI_VERSION,
         moves: 0,
         listener_mask: mask(MapId::Listeners),
         reply_mask: mask(MapId::Replies),
         peer_mask: mask(MapId::Peers),
+        address_mask: mask(MapId::AddressIds),
         lbx0: lbx0.0,
         lbx1: lbx1.0,
         lbx_macs: [mac(lbx0.1), mac(lbx1.1)],
-        spare: 0,
-        tunnel_source: model
-            .tunnel_source
-            .map_or_else(Address::default, |source| Address::from_v4(be32(source))),
+        tunnel_source_v4: Be32(raw(model.tunnel_source.ipv4.map(IpAddr::V4), hosts, image)?),
+        tunnel_source_v6: raw(model.tunnel_source.ipv6.map(IpAddr::V6), hosts, image)?,
+        flags: if environment.vlans.is_empty() { 0 } else { NODE_HAS_VLANS },
+        answer_interval: environment.node.answer_interval,
         seed,
-    }
+    })
+}
+
+/// An address as an entry of one family holds it; 0 where there is none.
+fn raw(address: Option<IpAddr>, hosts: &mut Hosts, image: &mut Image) -> Result<u32, PlanError> {
+    address.map_or(Ok(0), |address| Ok(hosts.of(address, image)?.raw))
 }
 
 /// Networks keep their id by VNI. Returns the ids in the order of the model.
@@ -108,6 +128,7 @@ fn plan_vnets(
     model: &Model,
     environment: &Environment<'_>,
     observed: &Image,
+    hosts: &mut Hosts,
     image: &mut Image,
 ) -> Result<Vec<u32>, PlanError> {
     let capacity = environment.sizes.of(MapId::Vnets).saturating_sub(1);
@@ -115,8 +136,13 @@ fn plan_vnets(
     let mut planned = Vec::new();
     for vnet in &model.vnets {
         let id = ids.of(&vnet.vni).map_err(PlanError::no_room("virtual network", "virtual_networks"))?;
-        let probe_source = vnet.probe_source.map_or_else(Address::default, |ip| Address::from_v4(be32(ip)));
-        image.vnets.insert(id, VnetEntry { vni: vnet.vni, flags: 0, probe_source });
+        let entry = VnetEntry {
+            vni: vnet.vni,
+            probe_source_v4: Be32(raw(vnet.probe_source.ipv4.map(IpAddr::V4), hosts, image)?),
+            probe_source_v6: raw(vnet.probe_source.ipv6.map(IpAddr::V6), hosts, image)?,
+            flags: 0,
+        };
+        image.vnets.insert(id, entry);
         planned.push(id);
     }
     Ok(planned)
@@ -130,7 +156,7 @@ fn endpoint_identity(pool: &Pool, endpoint: &Endpoint, vnets: &[u32]) -> Endpoin
     #[expect(clippy::cast_possible_truncation, reason = "half of the hash tells names apart well enough")]
     let tag = identity(&names) as u32;
     let vnet = vnets.get(endpoint.vnet).copied().unwrap_or_default();
-    (vnet, Address::from_v4(be32(endpoint.address)), Be16::new(endpoint.port.unwrap_or(0)), tag)
+    (vnet, entry_address(endpoint.address), Be16::new(endpoint.port.unwrap_or(0)), tag)
 }
 
 fn plan_endpoints(
@@ -138,7 +164,7 @@ fn plan_endpoints(
     environment: &Environment<'_>,
     observed: &Image,
     vnets: &[u32],
-    tunnels: &[Option<u32>],
+    tunnels: &[Vec<Option<u32>>],
     image: &mut Image,
 ) -> Result<(), PlanError> {
     let capacity = environment.sizes.of(MapId::Endpoints).saturating_sub(1);
@@ -150,17 +176,30 @@ fn plan_endpoints(
             let (vnet, address, port, tag) = endpoint_identity(pool, endpoint, vnets);
             let id = ids.of(&(vnet, address, port, tag)).map_err(&no_room)?;
             let id = u16::try_from(id).map_err(|_| no_room(Exhausted))?;
-            let tunnel = tunnels.get(endpoint.vnet).copied().flatten().unwrap_or(0);
+            let of_vnet = tunnels.get(endpoint.vnet).map(Vec::as_slice).unwrap_or_default();
+            let on = endpoint.tunnels.iter().filter_map(|&place| of_vnet.get(place).copied().flatten());
+            let up = on.filter(|id| image.tunnels.get(id).is_some_and(|one| one.flags & TUNNEL_DOWN == 0));
             // Under another name it is the same server: what is known of it counts.
             let known = observed.endpoints.get(&id).or_else(|| {
                 observed.endpoints.values().find(|e| (e.vnet, e.address, e.port) == (vnet, address, port))
             });
             let state = state(pool, endpoint, environment, known);
-            let tunnel = u16::try_from(tunnel).unwrap_or(0);
-            image.endpoints.insert(id, EndpointEntry { address, port, tunnel, state, vnet, tag });
+            let (tunnel_count, tunnels) = spread(&up.collect::<Vec<_>>());
+            let entry =
+                EndpointEntry { address, port, tunnel_count, state, vnet, tag, tunnels, spare: [0; 2] };
+            image.endpoints.insert(id, entry);
         }
     }
     Ok(())
+}
+
+/// The tunnels that flows are spread over, as an entry holds them.
+fn spread(tunnels: &[u32]) -> (u16, [u16; ENDPOINT_TUNNELS]) {
+    let mut places = [0; ENDPOINT_TUNNELS];
+    for (place, &id) in places.iter_mut().zip(tunnels.iter().take(ENDPOINT_TUNNELS).cycle()) {
+        *place = u16::try_from(id).unwrap_or(0);
+    }
+    (u16::try_from(tunnels.len().min(ENDPOINT_TUNNELS)).unwrap_or(0), places)
 }
 
 /// The verdict where there is one, else what the kernel knows, else nothing is sent there yet.
@@ -199,7 +238,7 @@ pub fn endpoint_ids(model: &Model, image: &Image) -> BTreeMap<(String, String), 
 }
 
 /// MTU of the underlay for a tunnel, and its next hop, as far as they are known; `None` = not heard of yet.
-pub(super) fn way(environment: &Environment<'_>, remote: Ipv4Addr) -> Option<(Option<NextHop>, u16)> {
+pub(super) fn way(environment: &Environment<'_>, remote: IpAddr) -> Option<(Option<NextHop>, u16)> {
     let (next_hop, route_mtu) = environment.next_hops.get(&remote)?;
     let mtu = next_hop.as_ref().map(|hop| hop.mtu).or(*route_mtu).unwrap_or(DEFAULT_MTU);
     Some((*next_hop, mtu))

@@ -2,22 +2,31 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
 use lbx_common::{
-    abi::{ENDPOINT_TAKES_NEW, EndpointEntry, ListenerKey, ListenerValue, ReplyKey, ReplyValue, Target},
-    bytes::Be16,
+    abi::{
+        ENDPOINT_TAKES_NEW, EndpointEntry, Host, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY,
+        LISTENER_HAS_RANGE, LISTENER_REJECTS, ListenerKey, ListenerValue, ReplyKey, ReplyValue, Target,
+        VIP_ECHO, VipValue, Words,
+    },
+    api::{Forwarding, Listen, Ports},
+    ip::TCP,
     select::sequence,
 };
 
 use super::{
+    hosts::Hosts,
     ids::Ids,
     maglev::{self, Member},
-    planner::{Environment, PlanError, be32, endpoint_ids},
+    planner::{Environment, PlanError, endpoint_ids},
+    policies::{Policies, has_policy},
+    ports,
 };
 use crate::{
-    config::model::{Endpoint, Model, Pool},
+    config::model::{Endpoint, Model, Pool, Service},
     dataplane::{Image, MapId, lines_for},
 };
 
@@ -27,41 +36,178 @@ pub fn plan_services(
     environment: &Environment<'_>,
     observed: &Image,
     vnets: &[u32],
+    hosts: &mut Hosts,
     image: &mut Image,
 ) -> Result<(), PlanError> {
-    let capacity = model.limits.listeners;
-    let known = observed.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Exact { .. }));
-    let mut ids = Ids::new(known.map(|(&key, value)| (key, value.id)), capacity);
-    let members = endpoint_ids(model, image);
+    let mut plan = Services {
+        ids: Ids::new(known_listeners(observed), model.limits.listeners),
+        members: endpoint_ids(model, image),
+        vnets,
+        hosts,
+        policies: Policies::new(observed),
+    };
     let mut tables = Tables::new(observed, environment.sizes.of(MapId::Slots));
     let mut targets = BTreeMap::new();
     for service in &model.services {
         let Some(pool) = model.pools.get(service.pool) else { continue };
         let target = match targets.get(&service.pool) {
             Some(&target) => target,
-            None => *targets.entry(service.pool).or_insert(tables.place(pool, model, &members, image)?),
-        };
-        let vip = be32(service.address);
-        image.listeners.insert(ListenerKey::Vip(vip), ListenerValue::default());
-        for listen in &service.listen {
-            let (protocol, port) = (listen.protocol.number(), Be16::new(listen.port));
-            let key = ListenerKey::Exact { vip, protocol, port };
-            let id = ids.of(&key).map_err(PlanError::no_room("listener", "listeners"))?;
-            image.listeners.insert(key, ListenerValue { target, id, flags: 0 });
-            for endpoint in &pool.endpoints {
-                let Some(&id_of) = members.get(&(pool.name.clone(), endpoint.name.clone())) else { continue };
-                let reply = ReplyKey {
-                    vnet: vnets.get(endpoint.vnet).copied().unwrap_or_default(),
-                    address: be32(endpoint.address),
-                    protocol,
-                    port: endpoint.port.map_or(port, Be16::new),
-                };
-                let value = ReplyValue { vip, port, endpoint: id_of, listener: id, flags: 0 };
-                image.replies.insert(reply, value);
+            None => {
+                *targets.entry(service.pool).or_insert(tables.place(pool, model, &plan.members, image)?)
             }
-        }
+        };
+        plan.service(service, pool, target, image)?;
     }
     Ok(())
+}
+
+/// The ids of all listeners of an image.
+pub fn listener_ids(image: &Image) -> BTreeMap<ListenerIdentity, u32> {
+    known_listeners(image).collect()
+}
+
+/// A listener: VIP, protocol, first port and [`kind`]. It keeps its id by them.
+pub type ListenerIdentity = (Host, u8, u16, u16);
+
+/// What a listener of a VIP is known by.
+pub fn listener_identity(vip: Host, listen: Listen) -> ListenerIdentity {
+    (vip, listen.protocol.number(), listen.ports.first(), kind(listen.ports))
+}
+
+/// Whether a listener has one port, a range or all, as flags of its value: a port, a range and all ports of a VIP
+/// may begin at the same one. The narrower has the smaller number.
+const fn kind(ports: Ports) -> u16 {
+    match ports {
+        Ports::One(_) => 0,
+        Ports::Range(..) => LISTENER_HAS_RANGE,
+        Ports::Any => LISTENER_HAS_ALL,
+    }
+}
+
+/// The kind of the listener that a value is of.
+const fn kind_of(value: ListenerValue) -> u16 {
+    value.flags & (LISTENER_HAS_RANGE | LISTENER_HAS_ALL)
+}
+
+/// The listeners that the kernel knows. The blocks of a range share their id and first port.
+fn known_listeners(observed: &Image) -> impl Iterator<Item = (ListenerIdentity, u32)> {
+    observed.listeners.iter().filter_map(|(key, words)| {
+        let ListenerKey::Ports { vip, protocol, .. } = *key else { return None };
+        let value = ListenerValue::from_words(*words);
+        Some(((vip, protocol, value.first_port, kind_of(value)), value.id))
+    })
+}
+
+/// What planning services needs.
+struct Services<'a> {
+    ids: Ids<ListenerIdentity>,
+    members: BTreeMap<(String, String), u16>,
+    vnets: &'a [u32],
+    hosts: &'a mut Hosts,
+    policies: Policies,
+}
+
+impl Services<'_> {
+    fn service(
+        &mut self,
+        service: &Service,
+        pool: &Pool,
+        target: Target,
+        image: &mut Image,
+    ) -> Result<(), PlanError> {
+        let vip = self.hosts.of(service.address, image)?;
+        let mut policy = None;
+        for listen in &service.listen {
+            let protocol = listen.protocol.number();
+            let (first, last) = (listen.ports.first(), listen.ports.last());
+            let identity = listener_identity(vip, *listen);
+            let id = self.ids.of(&identity).map_err(PlanError::no_room("listener", "listeners"))?;
+            if has_policy(service) {
+                // The same for all its listeners: the limit is that of the service.
+                let entry = match policy {
+                    Some(entry) => entry,
+                    None => *policy.insert(self.policies.of(service, id, image)?),
+                };
+                image.policies.insert(id, entry);
+            }
+            let kind = kind(listen.ports);
+            let value = ListenerValue { target, id, flags: flags(service) | kind, first_port: first };
+            let blocks = ports::blocks(first, last);
+            for &ports in &blocks {
+                let key = ListenerKey::Ports { vip, protocol, ports };
+                // A block of a range may be a single port, and one of all ports may be one of a range.
+                let known = image.listeners.entry(key).or_insert(value.to_words());
+                if kind < kind_of(ListenerValue::from_words(*known)) {
+                    *known = value.to_words();
+                }
+            }
+            let lengths = ports::lengths(&blocks);
+            let known = image.listeners.entry(ListenerKey::Vip(vip)).or_default();
+            add_lengths(known, protocol, lengths);
+            if service.icmp_echo {
+                let value = VipValue::from_words(*known);
+                *known = VipValue { flags: VIP_ECHO, ..value }.to_words();
+            }
+            // With direct return lbx sees no replies.
+            if service.forwarding == Forwarding::Dsr {
+                continue;
+            }
+            for endpoint in &pool.endpoints {
+                self.replies((vip, protocol, first, last), id, (pool, endpoint), image)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What packets of an endpoint are the replies of.
+    fn replies(
+        &mut self,
+        (vip, protocol, first, last): (Host, u8, u16, u16),
+        listener: u32,
+        (pool, endpoint): (&Pool, &Endpoint),
+        image: &mut Image,
+    ) -> Result<(), PlanError> {
+        let name = (pool.name.clone(), endpoint.name.clone());
+        let Some(&id) = self.members.get(&name) else { return Ok(()) };
+        let vnet = self.vnets.get(endpoint.vnet).copied().unwrap_or_default();
+        let address = self.hosts.of(endpoint.address, image)?;
+        let endpoint_port = endpoint.port.unwrap_or(first);
+        let value =
+            ReplyValue { vip: vip.raw, first_port: first, endpoint_port, listener, endpoint: id, flags: 0 };
+        let blocks = ports::blocks(endpoint_port, endpoint_port.saturating_add(last - first));
+        for &ports in &blocks {
+            let key = ReplyKey::Ports { vnet, address, protocol, ports };
+            image.replies.insert(key, value.to_words());
+        }
+        let lengths = ports::lengths(&blocks);
+        if lengths != 0 {
+            add_lengths(
+                image.replies.entry(ReplyKey::Origin { vnet, address }).or_default(),
+                protocol,
+                lengths,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The flags of a service's listeners.
+fn flags(service: &Service) -> u16 {
+    let dsr = if service.forwarding == Forwarding::Dsr { LISTENER_DSR } else { 0 };
+    let rejects = if service.reject { LISTENER_REJECTS } else { 0 };
+    let policy = if has_policy(service) { LISTENER_HAS_POLICY } else { 0 };
+    dsr | rejects | policy
+}
+
+/// Adds lengths of port blocks to a [`VipValue`] in words.
+fn add_lengths(words: &mut [u64; 2], protocol: u8, lengths: u16) {
+    let mut value = VipValue::from_words(*words);
+    if protocol == TCP {
+        value.tcp_lengths |= lengths;
+    } else {
+        value.udp_lengths |= lengths;
+    }
+    *words = value.to_words();
 }
 
 /// Lookup tables: what stands in the kernel already is pointed at again; the rest goes into free lines.
@@ -147,9 +293,15 @@ fn members(pool: &Pool, model: &Model, ids: &BTreeMap<(String, String), u16>) ->
     let member = |endpoint: &Endpoint| {
         let &id = ids.get(&(pool.name.clone(), endpoint.name.clone()))?;
         let vni = model.vnets.get(endpoint.vnet).map_or(0, |vnet| vnet.vni);
-        let address = u64::from(be32(endpoint.address).to_host());
         let port = u64::from(endpoint.port.unwrap_or_default());
-        let identity = maglev::identity(&[u64::from(vni), address, port]);
+        let identity = match endpoint.address {
+            IpAddr::V4(address) => maglev::identity(&[u64::from(vni), u64::from(u32::from(address)), port]),
+            IpAddr::V6(address) => {
+                let [high, low] = [u128::from(address) >> 64, u128::from(address) & u128::from(u64::MAX)]
+                    .map(|half| u64::try_from(half).unwrap_or_default());
+                maglev::identity(&[u64::from(vni), high, low, port])
+            }
+        };
         Some(Member { identity, weight: endpoint.weight, id })
     };
     pool.endpoints.iter().filter_map(member).collect()

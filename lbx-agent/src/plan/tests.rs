@@ -1,14 +1,22 @@
 //! Plan → diff → apply over maps in plain memory: one pass converges, a second finds nothing, and at every
 //! step between what is pointed at is there.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+mod tunnels;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use lbx_common::{
-    abi::{ENDPOINT_TAKES_NEW, TUNNEL_SET},
+    abi::{
+        ENDPOINT_TAKES_NEW, Host, ListenerKey, ListenerValue, PeerKey, ReplyKey, ReplyValue, TUNNEL_SET,
+        Words,
+    },
     api::{
         AttachMode, Config, Encap, Endpoint, Forwarding, HealthState, Interface, Limits, Listen, Monitor,
-        MonitorKind, Node, Pool, ProbeSource, Protocol, Role, Service, Traffic, Tunnel, TunnelSource,
-        VirtualNetwork,
+        MonitorKind, NoEndpoint, Node, Pool, Ports, ProbeSource, Protocol, RateLimit, Role, Service, Traffic,
+        Tunnel, TunnelSource, VirtualNetwork,
     },
     select::sequence,
 };
@@ -21,7 +29,9 @@ use crate::{
     net::next_hop::NextHop,
 };
 
-type NextHops = BTreeMap<Ipv4Addr, (Option<NextHop>, Option<u16>)>;
+mod policies;
+
+type NextHops = BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>;
 type Verdicts = BTreeMap<(String, String), HealthState>;
 
 /// Counters that nobody reads.
@@ -51,28 +61,51 @@ impl Counters for NoCounters {
 /// An endpoint as drawn: its number in the pool, which network, weight, whether it is enabled and up.
 type Drawn = (u8, u8, u8, bool, bool);
 
+/// How packets are wrapped, and whether over IPv6.
+type Outside = (Encap, bool);
+
 /// What one pass is told.
 #[derive(Debug, Clone)]
 struct World {
-    /// For each network: whether it is there, its encapsulation, and whether its gateway is resolved.
-    vnets: Vec<(bool, bool, bool)>,
-    /// For each pool: its endpoints, whether it is monitored, and whether a service uses it.
-    pools: Vec<(Vec<Drawn>, bool, bool)>,
+    /// For each network: whether it is there, its encapsulation and family outside, and whether its gateway is
+    /// resolved.
+    vnets: Vec<(bool, Outside, bool)>,
+    /// For each pool: its endpoints, whether it is monitored, whether a service uses it, and over IPv6.
+    pools: Vec<(Vec<Drawn>, bool, bool, bool)>,
 }
 
 fn world() -> impl Strategy<Value = World> {
     let endpoint = (0_u8..8, 0_u8..3, 0_u8..=100, prop::bool::weighted(0.8), prop::bool::weighted(0.7));
-    let pool = (prop::collection::vec(endpoint, 0..6), any::<bool>(), prop::bool::weighted(0.8));
-    let vnets = prop::collection::vec((prop::bool::weighted(0.8), any::<bool>(), any::<bool>()), 3);
+    let pool =
+        (prop::collection::vec(endpoint, 0..6), any::<bool>(), prop::bool::weighted(0.8), any::<bool>());
+    let encaps = vec![Encap::Gre, Encap::GreUdp, Encap::Vxlan, Encap::Geneve];
+    let outside = (prop::sample::select(encaps), any::<bool>());
+    let vnets = prop::collection::vec((prop::bool::weighted(0.8), outside, any::<bool>()), 3);
     (vnets, prop::collection::vec(pool, 0..4)).prop_map(|(vnets, pools)| World { vnets, pools })
 }
 
 fn limits() -> Limits {
-    Limits { listeners: 16, endpoints: 64, tunnels: 8, virtual_networks: 8, table_slots: 65_536 }
+    Limits {
+        listeners: 16,
+        endpoints: 64,
+        tunnels: 8,
+        virtual_networks: 8,
+        table_slots: 65_536,
+        ..Limits::default()
+    }
 }
 
-fn remote(vnet: u8) -> Ipv4Addr {
-    Ipv4Addr::new(198, 51, 100, vnet + 1)
+/// An address that ends with `last` in one of two networks.
+fn address(v6: bool, [a, b, c]: [u8; 3], last: u8) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0x2001, 0xdb8, a.into(), b.into(), c.into(), 0, 0, last.into()).into()
+    } else {
+        Ipv4Addr::new(a, b, c, last).into()
+    }
+}
+
+fn remote(vnet: u8, v6: bool) -> IpAddr {
+    address(v6, [198, 51, 100], vnet + 1)
 }
 
 impl World {
@@ -89,24 +122,27 @@ impl World {
                     role: Role::Both,
                     mode: AttachMode::Auto,
                 }],
-                tunnel_source: TunnelSource { ipv4: Some(Ipv4Addr::new(192, 0, 2, 1)) },
+                tunnel_source: TunnelSource {
+                    ipv4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+                    ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+                },
                 hash_seed: None,
             },
             limits: limits(),
-            virtual_networks: vnets.map(|(i, &(_, vxlan, _))| virtual_network(i, vxlan)).collect(),
+            virtual_networks: vnets.map(|(i, &(_, outside, _))| virtual_network(i, outside)).collect(),
             monitors: vec![monitor()],
             pools: (0_u8..).zip(&self.pools).map(|(i, pool)| self.pool(i, pool)).collect(),
             services: (0_u8..)
                 .zip(&self.pools)
-                .filter(|(_, (_, _, used))| *used)
-                .map(|(i, _)| service(i))
+                .filter(|(_, (_, _, used, _))| *used)
+                .map(|(i, &(_, _, _, v6))| service(i, v6))
                 .collect(),
             ..Config::default()
         };
         config::validate(config).unwrap()
     }
 
-    fn pool(&self, index: u8, (drawn, monitored, _): &(Vec<Drawn>, bool, bool)) -> Pool {
+    fn pool(&self, index: u8, (drawn, monitored, _, v6): &(Vec<Drawn>, bool, bool, bool)) -> Pool {
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for &(number, vnet, weight, enabled, _) in drawn {
             let name = format!("e{number}");
@@ -115,10 +151,11 @@ impl World {
                     name,
                     virtual_network: format!("v{vnet}"),
                     // The same addresses in every network.
-                    address: Ipv4Addr::new(10, 0, index, number + 1),
+                    address: address(*v6, [10, 0, index], number + 1),
                     port: Some(80),
                     weight: f64::from(weight) / 100.0,
                     enabled,
+                    tunnels: Vec::new(),
                 });
             }
         }
@@ -140,29 +177,38 @@ impl World {
     fn next_hops(&self) -> NextHops {
         let hop = |vnet: u8| NextHop {
             ifindex: 7,
+            vlan: None,
             source_mac: [2, 0, 0, 0, 0, 1],
             destination_mac: [2, 0, 0, 0, 1, vnet],
             mtu: 1500,
         };
         (0_u8..)
             .zip(&self.vnets)
-            .map(|(i, &(_, _, resolved))| (remote(i), (resolved.then(|| hop(i)), Some(1500))))
+            .map(|(i, &(_, (_, v6), resolved))| (remote(i, v6), (resolved.then(|| hop(i)), Some(1500))))
             .collect()
     }
 }
 
-fn virtual_network(i: u8, vxlan: bool) -> VirtualNetwork {
+fn virtual_network(i: u8, (encap, v6): Outside) -> VirtualNetwork {
     VirtualNetwork {
         name: format!("v{i}"),
         vni: 42 + u32::from(i),
-        probe_source: ProbeSource { ipv4: Some(Ipv4Addr::new(10, 255, 0, i + 1)) },
+        probe_source: ProbeSource {
+            ipv4: Some(Ipv4Addr::new(10, 255, 0, i + 1)),
+            ipv6: Some(Ipv6Addr::new(0xfd00, 0x255, 0, 0, 0, 0, 0, u16::from(i) + 1)),
+        },
         tunnels: vec![Tunnel {
             name: "t".to_owned(),
-            encap: if vxlan { Encap::Vxlan } else { Encap::Gre },
-            remote: remote(i),
+            encap,
+            inner: None,
+            remote: remote(i, v6),
             port: None,
             mtu: None,
             inner_mac: None,
+            enabled: true,
+            monitor: None,
+            probe_address: None,
+            probe_port: None,
         }],
     }
 }
@@ -179,13 +225,18 @@ fn monitor() -> Monitor {
     }
 }
 
-fn service(i: u8) -> Service {
+fn service(i: u8, v6: bool) -> Service {
     Service {
         name: format!("s{i}"),
-        address: Ipv4Addr::new(203, 0, 113, i + 1),
-        listen: vec![Listen { protocol: Protocol::Tcp, port: 80 }],
+        address: address(v6, [203, 0, 113], i + 1),
+        listen: vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }],
         forwarding: Forwarding::Nat,
         pools: vec![format!("p{i}")],
+        icmp_echo: true,
+        no_endpoint: NoEndpoint::Drop,
+        allow: Vec::new(),
+        deny: Vec::new(),
+        rate_limit: RateLimit::default(),
     }
 }
 
@@ -193,32 +244,54 @@ fn service(i: u8) -> Service {
 fn planned(world: &World, observed: &Image) -> Image {
     let (model, next_hops, verdicts) = (world.model(), world.next_hops(), world.verdicts());
     let environment = Environment {
-        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2] },
+        vlans: &BTreeMap::new(),
+        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
         sizes: &Sizes::new(&limits()),
         next_hops: &next_hops,
         verdicts: &verdicts,
+        tunnel_verdicts: &Verdicts::new(),
     };
     plan(&model, &environment, observed).unwrap()
 }
 
 /// Fails where something is pointed at that is not there.
 fn check_references(image: &Image) {
-    for (key, listener) in &image.listeners {
-        let Some(table) = image.tables.get(&listener.target.line()) else {
-            assert_eq!(listener.target.slots(), 0, "{key:?} points at a table");
+    let known = |host: Host| !host.v6 || image.addresses.values().any(|&id| id == host.raw);
+    for (key, words) in &image.listeners {
+        let (ListenerKey::Ports { vip, .. } | ListenerKey::Vip(vip)) = *key;
+        assert!(known(vip), "{key:?} names an address");
+        if matches!(key, ListenerKey::Vip(_)) {
+            continue;
+        }
+        let target = ListenerValue::from_words(*words).target;
+        let Some(table) = image.tables.get(&target.line()) else {
+            assert_eq!(target.slots(), 0, "{key:?} points at a table");
             continue;
         };
         for id in table.iter() {
             let endpoint = image.endpoints.get(id);
             let endpoint = endpoint.unwrap_or_else(|| panic!("{key:?}: a slot names endpoint {id}"));
-            let tunnel = image.tunnels.get(&u32::from(endpoint.tunnel));
-            let tunnel = tunnel.unwrap_or_else(|| panic!("endpoint {id} names tunnel {}", endpoint.tunnel));
-            assert!(tunnel.flags & TUNNEL_SET != 0 && tunnel.vnet == endpoint.vnet);
+            for &tunnel in endpoint.tunnels.iter().take(usize::from(endpoint.tunnel_count)) {
+                let entry = image.tunnels.get(&u32::from(tunnel));
+                let entry = entry.unwrap_or_else(|| panic!("endpoint {id} names tunnel {tunnel}"));
+                assert!(entry.flags & TUNNEL_SET != 0 && entry.vnet == endpoint.vnet);
+            }
             assert!(image.vnets.contains_key(&endpoint.vnet));
         }
     }
-    for reply in image.replies.values() {
-        assert!(image.endpoints.contains_key(&reply.endpoint), "{reply:?}");
+    for (key, words) in &image.replies {
+        let (ReplyKey::Ports { address, .. } | ReplyKey::Origin { address, .. }) = *key;
+        assert!(known(address), "{key:?} names an address");
+        if let ReplyKey::Ports { .. } = key {
+            let reply = ReplyValue::from_words(*words);
+            assert!(image.endpoints.contains_key(&reply.endpoint), "{reply:?}");
+            assert!(known(Host { v6: address.v6, raw: reply.vip }), "{reply:?} names a VIP");
+        }
+    }
+    for key in image.peers.keys() {
+        if let PeerKey::Peer { remote, .. } | PeerKey::ProbeSource { source: remote, .. } = *key {
+            assert!(known(remote), "{key:?} names an address");
+        }
     }
 }
 
@@ -252,7 +325,7 @@ proptest! {
 /// One pool with `count` endpoints in network 0, of which those in `down` are down.
 fn pool_of(count: u8, down: &[u8]) -> World {
     let drawn = (0..count).map(|i| (i, 0, 100, true, !down.contains(&i))).collect();
-    World { vnets: vec![(true, false, true)], pools: vec![(drawn, true, true)] }
+    World { vnets: vec![(true, (Encap::Gre, false), true)], pools: vec![(drawn, true, true, false)] }
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Reconciler {
             return Err(RefusedError::Failed(reason));
         }
         (self.model, self.seed, self.revision) = (model, seed, revision);
-        self.forget_stale_verdicts();
+        self.forget_stale_findings();
         let converged = self.converge();
         if let Err(error) = self.kernel.attachments.release_others(&self.model.interfaces) {
             tracing::error!(%error, "cannot detach from an interface that is no longer configured");

@@ -1,12 +1,12 @@
 //! Everything in the kernel that belongs to one agent: programs, maps, links, the probe path.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use lbx_common::api::AttachMode;
+use lbx_common::api::{AttachMode, Family};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    config::model::Model,
+    config::model::{Model, Vnet},
     dataplane::{
         ApplyError, AttachError, Attachments, KernelCounters, KernelMemory, LoadError, PinError, Pins, Sizes,
         load, mend,
@@ -66,6 +66,7 @@ pub struct Kernel {
     pub adopted: bool,
     netlink: rtnetlink::Handle,
     probe_path: ProbePath,
+    vlans: BTreeMap<u32, (u32, u16)>,
 }
 
 impl Kernel {
@@ -77,7 +78,8 @@ impl Kernel {
             tracing::warn!("the agent before this one was killed in the middle of a change: mended");
         }
         let probe_path = probe_path::ensure(&netlink, &wanted(model)).await?;
-        let mut attachments = Attachments::new(loaded.programs, pins);
+        let vlans = netlink::vlan_devices(&netlink).await?;
+        let mut attachments = Attachments::new(loaded.programs, pins, loaded.stages);
         attachments.probe_path()?;
         Ok(Self {
             memory: loaded.memory,
@@ -86,6 +88,7 @@ impl Kernel {
             adopted: loaded.adopted,
             netlink,
             probe_path,
+            vlans,
         })
     }
 
@@ -99,12 +102,18 @@ impl Kernel {
         (self.probe_path.lbx1.ifindex, self.probe_path.lbx1.mac)
     }
 
+    /// The host's VLAN devices as of the last change: parent and tag by interface index.
+    pub fn vlans(&self) -> &BTreeMap<u32, (u32, u16)> {
+        &self.vlans
+    }
+
     /// Attaches to the model's interfaces, and makes the host's addresses, routes and rules those that the
     /// model needs. Interfaces of an earlier model stay attached until they are released.
     pub async fn prepare(&mut self, model: &Model) -> Result<(), KernelError> {
         self.attachments.interfaces(&model.interfaces)?;
         self.probe_path = probe_path::ensure(&self.netlink, &wanted(model)).await?;
         self.attachments.probe_path()?;
+        self.vlans = netlink::vlan_devices(&self.netlink).await?;
         Ok(())
     }
 
@@ -125,7 +134,8 @@ impl Kernel {
         if found.links.is_empty() {
             Pins::remove_all(bpffs)?;
         } else {
-            Pins::open(bpffs)?.remove_links_but(&found.links)?;
+            let pins = Pins::open(bpffs)?;
+            pins.remove_links_but(&found.links)?;
         }
         if !found.probe_path {
             probe_path::remove(netlink).await?;
@@ -144,8 +154,10 @@ impl Kernel {
 }
 
 fn wanted(model: &Model) -> ProbePathWanted {
-    let mut vips: Vec<Ipv4Addr> = model.services.iter().map(|service| service.address).collect();
+    let mut vips: Vec<IpAddr> = model.services.iter().map(|service| service.address).collect();
     vips.sort_unstable();
     vips.dedup();
-    ProbePathWanted { probe_sources: model.vnets.iter().filter_map(|vnet| vnet.probe_source).collect(), vips }
+    let sources = |vnet: &Vnet| Family::ALL.map(|family| vnet.probe_source.of(family));
+    let probe_sources = model.vnets.iter().flat_map(sources).flatten().collect();
+    ProbePathWanted { probe_sources, vips }
 }

@@ -5,6 +5,7 @@
 //! nothing. A verdict writes the endpoint's bits at once and only then asks whether the plan is another one.
 
 mod change;
+mod findings;
 mod handle;
 mod kernel;
 mod reports;
@@ -12,29 +13,32 @@ mod targets;
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use lbx_common::api::{HealthState, Revision};
+use lbx_common::{
+    abi::TUNNEL_DOWN,
+    api::{HealthState, Revision},
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    findings::{Findings, Name},
     handle::Command,
-    reports::Seen,
-    targets::{Probed, probed, remotes, targets},
+    targets::{Known, probed, remotes, targets},
 };
 pub use self::{
     handle::Handle,
     kernel::{Found, Kernel, KernelError},
 };
 use crate::{
-    config::model::Model,
-    dataplane::{Image, Memory, Sizes, apply, diff, set_endpoint_state},
-    health::{Observation, Target},
+    config::model::{Model, Tunnel, Vnet},
+    dataplane::{Image, Sizes, apply, diff, set_endpoint_state},
+    health::{Observation, Target, TargetKey},
     net::next_hop::{NextHop, NextHopEvent},
     plan::{self, Environment, NodeFacts, UP},
     store::Store,
@@ -43,8 +47,9 @@ use crate::{
 /// Time after which a change that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Name of an endpoint: pool and endpoint.
-type EndpointName = (String, String);
+/// Nanoseconds between two answers of a CPU to packets that it refuses, and to pings: 1,000 a second, as many as a
+/// busy router's. More would make lbx a tool against whoever's address is in the packets.
+const ANSWER_INTERVAL: u32 = 1_000_000;
 
 /// What the task starts from.
 pub struct Start {
@@ -79,7 +84,7 @@ pub struct Outputs {
     /// To the health checker.
     pub targets: watch::Sender<Arc<Vec<Target>>>,
     /// To the next-hop watcher.
-    pub remotes: watch::Sender<Vec<Ipv4Addr>>,
+    pub remotes: watch::Sender<Vec<IpAddr>>,
 }
 
 /// The task's state.
@@ -90,12 +95,12 @@ pub struct Reconciler {
     kernel: Kernel,
     state_dir: PathBuf,
     seed: [u64; 2],
-    next_hops: BTreeMap<Ipv4Addr, (Option<NextHop>, Option<u16>)>,
-    verdicts: BTreeMap<EndpointName, HealthState>,
-    seen: BTreeMap<EndpointName, Seen>,
-    ids: BTreeMap<EndpointName, u16>,
-    /// Where each endpoint is probed: what verdicts are about.
-    probed: BTreeMap<EndpointName, Probed>,
+    next_hops: BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>,
+    endpoints: Findings,
+    tunnels: Findings,
+    ids: BTreeMap<Name, u16>,
+    /// A tunnel went down or came up: probes of endpoints may have to take other ones.
+    rerouted: bool,
     /// The maps are not what they should be: something failed.
     unfinished: bool,
     outputs: Outputs,
@@ -114,15 +119,15 @@ impl Reconciler {
             state_dir,
             seed,
             next_hops: BTreeMap::new(),
-            verdicts: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            endpoints: Findings::default(),
+            tunnels: Findings::default(),
             ids: BTreeMap::new(),
-            probed: BTreeMap::new(),
+            rerouted: false,
             unfinished: false,
             outputs,
             started: Instant::now(),
         };
-        this.probed = probed(&this.model);
+        this.forget_stale_findings();
         this.kernel.prepare(&this.model).await?;
         this.converge()?;
         this.kernel.attachments.release_others(&this.model.interfaces)?;
@@ -169,6 +174,10 @@ impl Reconciler {
             if again && let Err(error) = self.converge() {
                 tracing::error!(%error, "cannot bring the data plane up to date; trying again");
             }
+            if self.rerouted && !self.unfinished {
+                self.rerouted = false;
+                self.publish();
+            }
         }
     }
 
@@ -187,45 +196,54 @@ impl Reconciler {
 
     fn plan(&self, model: &Model, seed: [u64; 2], observed: &Image) -> Result<Image, KernelError> {
         let environment = Environment {
-            node: NodeFacts { lbx0: self.kernel.lbx0(), lbx1: self.kernel.lbx1(), seed },
+            node: NodeFacts {
+                lbx0: self.kernel.lbx0(),
+                lbx1: self.kernel.lbx1(),
+                seed,
+                answer_interval: ANSWER_INTERVAL,
+            },
+            vlans: self.kernel.vlans(),
             sizes: &Sizes::new(&model.limits),
             next_hops: &self.next_hops,
-            verdicts: &self.verdicts,
+            verdicts: &self.endpoints.verdicts,
+            tunnel_verdicts: &self.tunnels.verdicts,
         };
         Ok(plan::plan(model, &environment, observed)?)
     }
 
-    /// Forgets what was found out about endpoints that are not probed any more, or elsewhere.
-    fn forget_stale_verdicts(&mut self) {
-        let now = probed(&self.model);
-        let same = |name: &EndpointName| now.get(name).is_some_and(|one| self.probed.get(name) == Some(one));
-        self.verdicts.retain(|name, _| same(name));
-        self.seen.retain(|name, _| same(name));
-        self.probed = now;
+    /// Forgets what was found out about what is not probed any more, or elsewhere.
+    fn forget_stale_findings(&mut self) {
+        let [endpoints, tunnels] = probed(&self.model);
+        self.endpoints.keep_of(endpoints);
+        self.tunnels.keep_of(tunnels);
     }
 
-    /// Takes a probe's result: the verdict goes into the endpoint's bits at once. Returns whether the plan
-    /// may be another one now.
+    /// Takes a probe's result: an endpoint's verdict goes into its bits at once. Returns whether the plan may be
+    /// another one now.
     fn observe(&mut self, observation: &Observation) -> bool {
-        let name = (observation.key.pool.clone(), observation.key.endpoint.clone());
-        let Some(&id) = self.ids.get(&name) else { return false };
-        // A probe that was under way when the endpoint got another address says nothing about that one.
-        if self.probed.get(&name) != Some(&(observation.source, observation.address)) {
-            return false;
+        let Observation { key, state, reason, changed, .. } = observation;
+        match key {
+            TargetKey::Endpoint { pool, endpoint, .. } => {
+                let Some(&id) = self.ids.get(&key.name()) else { return false };
+                let verdict = self.endpoints.take(observation);
+                if *changed && self.endpoints.seen.contains_key(&key.name()) {
+                    tracing::info!(pool, endpoint, state = state.as_str(), reason, "health changed");
+                }
+                let Some((state, _)) = verdict else { return false };
+                let bits = if state == HealthState::Healthy { UP } else { 0 };
+                set_endpoint_state(&mut self.kernel.memory, id, bits)
+            }
+            TargetKey::Tunnel { virtual_network, tunnel, .. } => {
+                let Some((state, before)) = self.tunnels.take(observation) else { return false };
+                if *changed {
+                    let state = state.as_str();
+                    tracing::info!(virtual_network, tunnel, state, reason, "health of a tunnel changed");
+                }
+                let differs = before != Some(state);
+                self.rerouted |= differs;
+                differs
+            }
         }
-        let state = observation.state;
-        if observation.changed {
-            let Observation { key, reason, .. } = observation;
-            let (pool, endpoint) = (&key.pool, &key.endpoint);
-            tracing::info!(pool, endpoint, state = state.as_str(), reason, "health changed");
-        }
-        self.seen.entry(name.clone()).or_insert_with(|| Seen::new(observation)).update(observation);
-        if state == HealthState::Unknown {
-            return false;
-        }
-        self.verdicts.insert(name, state);
-        let bits = if state == HealthState::Healthy { UP } else { 0 };
-        set_endpoint_state(&mut self.kernel.memory, id, bits)
     }
 
     fn take_next_hop(&mut self, event: NextHopEvent) {
@@ -235,25 +253,36 @@ impl Reconciler {
         } else {
             tracing::warn!(%remote, "no next hop: packets go by the slow path");
         }
-        self.next_hops.insert(event.remote, (event.next_hop, event.route_mtu));
+        self.next_hops.insert(remote, (event.next_hop, event.route_mtu));
     }
 
     /// Tells the health checker and the next-hop watcher what is wanted now.
     fn publish(&mut self) {
-        let model = &self.model;
-        let known = |name: &EndpointName| {
-            let id = self.ids.get(name)?;
-            let entry: lbx_common::abi::EndpointEntry =
-                self.kernel.memory.read(crate::dataplane::MapId::Endpoints, u32::from(*id));
-            Some(entry.state == UP)
-        };
-        let targets = targets(model, known);
-        let remotes = remotes(model);
+        let image = Image::observe(&self.kernel.memory);
+        let targets = targets(&self.model, &InKernel { reconciler: self, image: &image });
+        let remotes = remotes(&self.model);
         self.outputs.targets.send_replace(Arc::new(targets));
         self.outputs.remotes.send_if_modified(|current| {
             let differs = *current != remotes;
             *current = remotes;
             differs
         });
+    }
+}
+
+/// What the kernel's maps say; the verdicts are in them.
+struct InKernel<'a> {
+    reconciler: &'a Reconciler,
+    image: &'a Image,
+}
+
+impl Known for InKernel<'_> {
+    fn endpoint_is_up(&self, name: &Name) -> Option<bool> {
+        let id = self.reconciler.ids.get(name)?;
+        Some(self.image.endpoints.get(id)?.state == UP)
+    }
+
+    fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool {
+        plan::known_tunnel(vnet, tunnel, self.image).is_some_and(|entry| entry.flags & TUNNEL_DOWN != 0)
     }
 }

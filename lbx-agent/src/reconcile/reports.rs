@@ -1,15 +1,16 @@
 //! Answers about health, counters and the agent itself.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use lbx_common::{
-    abi::{ABI_VERSION, EndpointEntry, ListenerKey, MAX_REASONS, PeerKey, TUNNEL_RESOLVED, TunnelEntry},
+    abi::{
+        ABI_VERSION, EndpointEntry, Host, MAX_REASONS, PeerKey, TUNNEL_DOWN, TUNNEL_RESOLVED, TunnelEntry,
+    },
     api::{
         AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, Interface,
         InterfaceStatus, MapFill, NextHopStatus, PoolHealth, PoolState, ServiceStats, StatsReport,
-        StatusReport, Traffic, TunnelStatus,
+        StatusReport, Traffic, TunnelHealth, TunnelStatus,
     },
-    bytes::{Be16, Be32},
     reason::DropReason,
 };
 
@@ -19,40 +20,16 @@ use super::Reconciler;
 use crate::{
     config::model::{Endpoint, Pool, Service},
     dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, lines_for},
-    health::Observation,
     net::ethtool,
-    plan::UP,
+    plan::{ListenerIdentity, UP, known_host, known_tunnel, listener_identity, listener_ids},
 };
-
-/// What probes found out about an endpoint.
-pub struct Seen {
-    state: HealthState,
-    reason: String,
-    since: Instant,
-    round_trip_us: Option<u64>,
-}
-
-impl Seen {
-    /// From the first probe.
-    pub fn new(observation: &Observation) -> Self {
-        Self { state: observation.state, reason: String::new(), since: observation.at, round_trip_us: None }
-    }
-
-    /// Adds a probe.
-    pub fn update(&mut self, observation: &Observation) {
-        if observation.changed {
-            self.since = observation.at;
-        }
-        self.state = observation.state;
-        self.reason.clone_from(&observation.reason);
-        self.round_trip_us =
-            observation.round_trip.and_then(|round_trip| u64::try_from(round_trip.as_micros()).ok());
-    }
-}
 
 impl Reconciler {
     pub(super) fn health_report(&self) -> HealthReport {
-        HealthReport { pools: self.model.pools.iter().map(|pool| self.pool_health(pool)).collect() }
+        HealthReport {
+            pools: self.model.pools.iter().map(|pool| self.pool_health(pool)).collect(),
+            tunnels: self.tunnel_healths(),
+        }
     }
 
     fn pool_health(&self, pool: &Pool) -> PoolHealth {
@@ -68,7 +45,7 @@ impl Reconciler {
 
     fn endpoint_health(&self, pool: &Pool, endpoint: &Endpoint) -> EndpointHealth {
         let name = (pool.name.clone(), endpoint.name.clone());
-        let seen = self.seen.get(&name);
+        let seen = self.endpoints.seen.get(&name);
         let state = if !endpoint.enabled {
             HealthState::Disabled
         } else if pool.monitor.is_none() {
@@ -81,7 +58,7 @@ impl Reconciler {
             endpoint: endpoint.name.clone(),
             virtual_network: self.vnet_name(endpoint.vnet),
             address: match endpoint.port {
-                Some(port) => format!("{}:{port}", endpoint.address),
+                Some(port) => SocketAddr::new(endpoint.address, port).to_string(),
                 None => endpoint.address.to_string(),
             },
             state,
@@ -89,6 +66,37 @@ impl Reconciler {
             since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
             round_trip_us: seen.and_then(|seen| seen.round_trip_us),
         }
+    }
+
+    /// Health of the tunnels with a monitor.
+    fn tunnel_healths(&self) -> Vec<TunnelHealth> {
+        let image = Image::observe(&self.kernel.memory);
+        let mut healths = Vec::new();
+        for vnet in &self.model.vnets {
+            for tunnel in &vnet.tunnels {
+                let Some(probe) = &tunnel.probe else { continue };
+                let seen = self.tunnels.seen.get(&(vnet.name.clone(), tunnel.name.clone()));
+                let in_kernel = known_tunnel(vnet, tunnel, &image).map_or(0, |entry| entry.flags);
+                let state = match seen {
+                    _ if !tunnel.enabled => HealthState::Disabled,
+                    Some(seen) => seen.state,
+                    // Before its first probe a tunnel is as the agent found it in the kernel.
+                    None if in_kernel & TUNNEL_DOWN != 0 => HealthState::Unhealthy,
+                    None => HealthState::Unknown,
+                };
+                healths.push(TunnelHealth {
+                    virtual_network: vnet.name.clone(),
+                    tunnel: tunnel.name.clone(),
+                    monitor: probe.monitor.name.clone(),
+                    address: probe.target.to_string(),
+                    state,
+                    reason: seen.map(|seen| seen.reason.clone()).unwrap_or_default(),
+                    since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
+                    round_trip_us: seen.and_then(|seen| seen.round_trip_us),
+                });
+            }
+        }
+        healths
     }
 
     fn state_in_kernel(&self, name: &(String, String)) -> HealthState {
@@ -112,9 +120,10 @@ impl Reconciler {
 
     fn read_counters(&self) -> Result<StatsReport, CountersError> {
         let image = Image::observe(&self.kernel.memory);
+        let listeners = listener_ids(&image);
         let mut report = StatsReport::default();
         for service in &self.model.services {
-            let traffic = self.service_traffic(service, &image)?;
+            let traffic = self.service_traffic(service, known_host(service.address, &image), &listeners)?;
             report.services.push(ServiceStats { service: service.name.clone(), traffic });
         }
         for pool in &self.model.pools {
@@ -144,16 +153,19 @@ impl Reconciler {
         Ok(report)
     }
 
-    fn service_traffic(&self, service: &Service, image: &Image) -> Result<Traffic, CountersError> {
+    fn service_traffic(
+        &self,
+        service: &Service,
+        vip: Option<Host>,
+        listeners: &BTreeMap<ListenerIdentity, u32>,
+    ) -> Result<Traffic, CountersError> {
         let mut sum = Traffic::default();
+        let Some(vip) = vip else { return Ok(sum) };
         for listen in &service.listen {
-            let key = ListenerKey::Exact {
-                vip: Be32::from_octets(service.address.octets()),
-                protocol: listen.protocol.number(),
-                port: Be16::new(listen.port),
+            let Some(&id) = listeners.get(&listener_identity(vip, *listen)) else {
+                continue;
             };
-            let Some(listener) = image.listeners.get(&key) else { continue };
-            let traffic = self.kernel.counters.listener(listener.id)?;
+            let traffic = self.kernel.counters.listener(id)?;
             sum.in_packets += traffic.in_packets;
             sum.in_bytes += traffic.in_bytes;
             sum.out_packets += traffic.out_packets;
@@ -191,21 +203,21 @@ impl Reconciler {
     }
 
     fn tunnels(&self, image: &Image) -> Vec<TunnelStatus> {
-        let mut tunnels = Vec::new();
-        for vnet in &self.model.vnets {
-            let Some(tunnel) = &vnet.tunnel else { continue };
-            let id = image.vnets.iter().find(|(_, entry)| entry.vni == vnet.vni).map(|(&id, _)| id);
-            let entry = image.tunnels.values().find(|entry| Some(entry.vnet) == id);
-            tunnels.push(TunnelStatus {
-                virtual_network: vnet.name.clone(),
-                tunnel: tunnel.name.clone(),
-                encap: tunnel.encap,
-                remote: tunnel.remote.to_string(),
-                inner_mtu: entry.map(|entry| entry.inner_mtu).unwrap_or_default(),
-                next_hop: entry.and_then(next_hop),
-            });
-        }
+        let tunnels =
+            self.model.vnets.iter().flat_map(|vnet| vnet.tunnels.iter().map(move |one| (vnet, one)));
         tunnels
+            .map(|(vnet, tunnel)| {
+                let entry = known_tunnel(vnet, tunnel, image);
+                TunnelStatus {
+                    virtual_network: vnet.name.clone(),
+                    tunnel: tunnel.name.clone(),
+                    encap: tunnel.encap,
+                    remote: tunnel.remote.to_string(),
+                    inner_mtu: entry.map(|entry| entry.inner_mtu).unwrap_or_default(),
+                    next_hop: entry.and_then(next_hop),
+                }
+            })
+            .collect()
     }
 }
 

@@ -1,37 +1,59 @@
 //! What the health checker and the next-hop watcher have to look after, by the model.
 
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4},
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use lbx_common::{
+    abi::PROBE_PLACES,
+    api::{Family, HealthState},
 };
 
-use lbx_common::api::HealthState;
-
-use super::EndpointName;
+use super::findings::{Name, Probed};
 use crate::{
-    config::model::Model,
+    config::model::{Endpoint, Model, Tunnel, Vnet},
     health::{Target, TargetKey},
 };
 
-/// Every enabled endpoint of a pool with a monitor. `known` says whether the kernel already sends flows to
-/// an endpoint, from before the agent started.
-pub fn targets(model: &Model, known: impl Fn(&EndpointName) -> Option<bool>) -> Vec<Target> {
+/// What is known from before, and from now on.
+pub trait Known {
+    /// Whether the kernel already sends flows to an endpoint, from before the agent started; `None` = it does not
+    /// know the endpoint.
+    fn endpoint_is_up(&self, name: &Name) -> Option<bool>;
+    /// Whether a tunnel is out, by its monitor's last verdict.
+    fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool;
+}
+
+/// Everything that is probed.
+pub fn targets(model: &Model, known: &impl Known) -> Vec<Target> {
+    let mut targets = endpoints(model, known);
+    targets.extend(tunnels(model, known));
+    targets
+}
+
+/// Every enabled endpoint of a pool with a monitor.
+fn endpoints(model: &Model, known: &impl Known) -> Vec<Target> {
     let mut targets = Vec::new();
     for pool in &model.pools {
         let Some(monitor) = &pool.monitor else { continue };
         for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.enabled) {
             // The validator sees to it that both are there.
             let Some(vnet) = model.vnets.get(endpoint.vnet) else { continue };
-            let (Some(source), Some(port)) = (vnet.probe_source, endpoint.port) else { continue };
-            let up = known(&(pool.name.clone(), endpoint.name.clone())).unwrap_or(false);
+            let Some(address) = endpoint.probe else { continue };
+            let Some(source) = vnet.probe_source.of(Family::of(address.ip())) else { continue };
+            let (place, other) = ways_to(endpoint, vnet, known);
+            let up = known.endpoint_is_up(&(pool.name.clone(), endpoint.name.clone())).unwrap_or(false);
             targets.push(Target {
-                key: TargetKey {
+                key: TargetKey::Endpoint {
                     pool: pool.name.clone(),
                     endpoint: endpoint.name.clone(),
                     virtual_network: vnet.name.clone(),
                 },
                 source,
-                address: SocketAddrV4::new(endpoint.address, port),
+                address,
+                place,
+                other,
                 monitor: monitor.clone(),
                 initial: if up { HealthState::Healthy } else { HealthState::Unknown },
             });
@@ -40,21 +62,76 @@ pub fn targets(model: &Model, known: impl Fn(&EndpointName) -> Option<bool>) -> 
     targets
 }
 
-/// Source and destination of an endpoint's probes: the source tells the virtual network.
-pub type Probed = (Ipv4Addr, SocketAddrV4);
+/// The tunnel that an endpoint's probes leave by: the first of its own that is up. Where all are down, the first
+/// that is on: what it says of the endpoint is then what flows would meet. And the next one that is up, for when
+/// the first is silent; not where the first has no monitor: nobody would notice that it is broken.
+fn ways_to(endpoint: &Endpoint, vnet: &Vnet, known: &impl Known) -> (Option<u8>, Option<u8>) {
+    let of_endpoint = endpoint.tunnels.iter().filter_map(|&place| Some((place, vnet.tunnels.get(place)?)));
+    let mut on = of_endpoint.filter(|(_, tunnel)| tunnel.enabled);
+    let mut up = on.clone().filter(|(_, tunnel)| !known.tunnel_is_down(vnet, tunnel));
+    let Some((first, tunnel)) = up.next() else {
+        return (on.next().and_then(|(place, _)| as_place(place)), None);
+    };
+    let other = up.next().filter(|_| tunnel.probe.is_some());
+    (as_place(first), other.and_then(|(place, _)| as_place(place)))
+}
 
-/// Where each endpoint is probed.
-pub fn probed(model: &Model) -> BTreeMap<EndpointName, Probed> {
-    targets(model, |_| None)
-        .into_iter()
-        .map(|target| ((target.key.pool, target.key.endpoint), (target.source, target.address)))
-        .collect()
+/// Every enabled tunnel with a monitor, each probed through itself.
+fn tunnels(model: &Model, known: &impl Known) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for vnet in &model.vnets {
+        for (place, tunnel) in vnet.tunnels.iter().enumerate().filter(|(_, tunnel)| tunnel.enabled) {
+            let Some(probe) = &tunnel.probe else { continue };
+            let Some(source) = vnet.probe_source.of(Family::of(probe.target.ip())) else { continue };
+            let down = known.tunnel_is_down(vnet, tunnel);
+            targets.push(Target {
+                key: TargetKey::Tunnel {
+                    virtual_network: vnet.name.clone(),
+                    tunnel: tunnel.name.clone(),
+                    path: (tunnel.encap, tunnel.remote, tunnel.port),
+                },
+                source,
+                address: probe.target,
+                place: as_place(place),
+                other: None,
+                monitor: probe.monitor.clone(),
+                initial: if down { HealthState::Unhealthy } else { HealthState::Unknown },
+            });
+        }
+    }
+    targets
+}
+
+/// The validator sees to it that there are no more tunnels than places.
+fn as_place(place: usize) -> Option<u8> {
+    u8::try_from(place).ok().filter(|&place| place < PROBE_PLACES)
+}
+
+/// What endpoints and tunnels are probed at.
+pub fn probed(model: &Model) -> [BTreeMap<Name, Probed>; 2] {
+    let probed = |targets: Vec<Target>| {
+        let each = targets.into_iter().map(|one| (one.key.name(), (one.key, one.source, one.address)));
+        each.collect()
+    };
+    [probed(endpoints(model, &Nothing)), probed(tunnels(model, &Nothing))]
+}
+
+struct Nothing;
+
+impl Known for Nothing {
+    fn endpoint_is_up(&self, _: &Name) -> Option<bool> {
+        None
+    }
+
+    fn tunnel_is_down(&self, _: &Vnet, _: &Tunnel) -> bool {
+        false
+    }
 }
 
 /// The gateways of all tunnels, each once.
-pub fn remotes(model: &Model) -> Vec<Ipv4Addr> {
-    let mut remotes: Vec<Ipv4Addr> =
-        model.vnets.iter().filter_map(|vnet| Some(vnet.tunnel.as_ref()?.remote)).collect();
+pub fn remotes(model: &Model) -> Vec<IpAddr> {
+    let tunnels = model.vnets.iter().flat_map(|vnet| &vnet.tunnels);
+    let mut remotes: Vec<IpAddr> = tunnels.map(|tunnel| tunnel.remote).collect();
     remotes.sort_unstable();
     remotes.dedup();
     remotes

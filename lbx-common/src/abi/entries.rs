@@ -37,6 +37,18 @@ impl Target {
     }
 }
 
+/// Listener flag: the endpoint gets the packet with the VIP as its destination and answers the client itself.
+pub const LISTENER_DSR: u16 = 1;
+/// Listener flag: a flow that no endpoint takes is refused instead of dropped.
+pub const LISTENER_REJECTS: u16 = 2;
+/// Listener flag: its element of `POLICIES` says what is asked of packets.
+pub const LISTENER_HAS_POLICY: u16 = 4;
+/// Listener flag: it has a range of ports. This and the next say nothing to the pipeline; they tell listeners apart
+/// that begin at the same port.
+pub const LISTENER_HAS_RANGE: u16 = 0x4000;
+/// Listener flag: it has all ports.
+pub const LISTENER_HAS_ALL: u16 = 0x8000;
+
 /// Value of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(C)]
@@ -45,27 +57,67 @@ pub struct ListenerValue {
     pub target: Target,
     /// Listener id: index of its counters.
     pub id: u32,
-    /// 0; room for what later features ask of a packet.
-    pub flags: u32,
+    /// `LISTENER_…`
+    pub flags: u16,
+    /// First port of the listener, host order.
+    pub first_port: u16,
 }
 
-/// Value of a reply match: what a packet from an endpoint becomes.
+/// VIP flag: echo requests are answered.
+pub const VIP_ECHO: u32 = 1;
+
+/// Value of a VIP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(C)]
+pub struct VipValue {
+    /// Bit `n`: there are listeners on TCP port blocks of `n` bits.
+    pub tcp_lengths: u16,
+    /// The same for UDP.
+    pub udp_lengths: u16,
+    /// `VIP_…`
+    pub flags: u32,
+    /// 0.
+    pub spare: u64,
+}
+
+impl VipValue {
+    /// The lengths of port blocks below 16 that a protocol has, as bits.
+    #[inline(always)]
+    pub const fn lengths(&self, protocol: u8) -> u16 {
+        if protocol == crate::ip::TCP { self.tcp_lengths } else { self.udp_lengths }
+    }
+}
+
+/// Value of a reply match: what a packet from an endpoint becomes. That of [`super::ReplyKey::Origin`] is a
+/// [`VipValue`] without flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(C)]
 pub struct ReplyValue {
-    /// The VIP.
-    pub vip: Be32,
-    /// The port clients know.
-    pub port: Be16,
-    /// Endpoint id.
-    pub endpoint: u16,
+    /// The VIP, as [`super::Host::raw`]; its family is the endpoint's.
+    pub vip: u32,
+    /// First port that clients know, host order.
+    pub first_port: u16,
+    /// First port that the endpoint has for it, host order.
+    pub endpoint_port: u16,
     /// Listener id.
     pub listener: u32,
+    /// Endpoint id.
+    pub endpoint: u16,
     /// 0.
-    pub flags: u32,
+    pub flags: u16,
 }
 
-/// Value of a tunnel peer or a probe source.
+impl ReplyValue {
+    /// The port that clients know for a port of the endpoint: as far from the listener's first one.
+    #[inline(always)]
+    pub const fn client_port(&self, port: Be16) -> Be16 {
+        let offset = port.to_host().wrapping_sub(self.endpoint_port);
+        Be16::new(self.first_port.wrapping_add(offset))
+    }
+}
+
+/// Value of a tunnel peer or a probe source; of a VLAN device, where `vnet` is the device below it and `tunnel`
+/// the VLAN id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(C)]
 pub struct PeerValue {
@@ -84,7 +136,10 @@ pub const ENDPOINT_USABLE: u32 = 2;
 /// State bit: flows in this endpoint's slots may live elsewhere; reserved for the tracked path.
 pub const ENDPOINT_TRACKED: u32 = 4;
 
-/// One endpoint.
+/// Tunnels that flows to one endpoint may be spread over.
+pub const ENDPOINT_TUNNELS: usize = 8;
+
+/// One endpoint: a cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(C)]
 pub struct EndpointEntry {
@@ -92,20 +147,30 @@ pub struct EndpointEntry {
     pub address: Address,
     /// Port; 0 keeps the client's destination port.
     pub port: Be16,
-    /// Tunnel id.
-    pub tunnel: u16,
+    /// How many of `tunnels` count.
+    pub tunnel_count: u16,
     /// State bits. Health changes write only the word that holds them.
     pub state: u32,
     /// Vnet id; 0 = the entry is unset.
     pub vnet: u32,
     /// Hash of pool and endpoint name: tells apart endpoints of two pools with the same address.
     pub tag: u32,
+    /// Tunnel ids, of tunnels that are up. Those beyond `tunnel_count` repeat the first ones: a packet that reads
+    /// the entry while it is written finds a tunnel in any place.
+    pub tunnels: [u16; ENDPOINT_TUNNELS],
+    /// 0.
+    pub spare: [u64; 2],
 }
 
 /// Flag: the entry is in use.
 pub const TUNNEL_SET: u8 = 1;
 /// Flag: interface and MACs are known; without it packets go by the slow path.
 pub const TUNNEL_RESOLVED: u8 = 2;
+/// Flag: the outer packet is IPv6.
+pub const TUNNEL_V6: u8 = 4;
+/// Flag: a monitor found the tunnel unhealthy, so no endpoint names it. Only the agent reads it, to know that after
+/// a restart.
+pub const TUNNEL_DOWN: u8 = 8;
 
 /// Words of prebuilt headers in a tunnel entry: 84 bytes is the longest (IPv6, UDP, VXLAN, Ethernet).
 pub const TUNNEL_HEAD_WORDS: usize = 12;
@@ -114,7 +179,7 @@ pub const TUNNEL_HEAD_WORDS: usize = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(C)]
 pub struct TunnelEntry {
-    /// `TUNNEL_SET | TUNNEL_RESOLVED`
+    /// `TUNNEL_…`
     pub flags: u8,
     /// Encapsulation, a number of [`crate::encap::Encap`].
     pub encap: u8,
@@ -126,8 +191,14 @@ pub struct TunnelEntry {
     pub vnet: u32,
     /// Folded sum over the prebuilt outer IPv4 header, host-memory order, as [`crate::checksum`] adds it.
     pub partial_sum: u32,
+    /// VLAN id on the egress interface; 0 = untagged.
+    pub vlan: u16,
+    /// Bytes of `head` that are in use.
+    pub head_length: u16,
+    /// Outer destination, as [`super::Host::raw`]; its family is that of the outer packet.
+    pub remote: u32,
     /// 0.
-    pub spare: [u64; 2],
+    pub spare: u64,
     /// Outer headers from Ethernet on, in wire order.
     pub head: [u64; TUNNEL_HEAD_WORDS],
 }
@@ -138,11 +209,16 @@ pub struct TunnelEntry {
 pub struct VnetEntry {
     /// Key on the wire, host order; 0 = the entry is unset.
     pub vni: u32,
+    /// Inner IPv4 address of the health checker; 0 = none.
+    pub probe_source_v4: Be32,
+    /// Id of its inner IPv6 address; 0 = none.
+    pub probe_source_v6: u32,
     /// 0.
     pub flags: u32,
-    /// Inner address of the health checker; all-zero = none.
-    pub probe_source: Address,
 }
+
+/// Flag of the node: some configured egress may be a VLAN device.
+pub const NODE_HAS_VLANS: u32 = 1;
 
 /// What every packet may need to know about the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -152,39 +228,49 @@ pub struct NodeEntry {
     pub abi: u32,
     /// Odd while the agent moves entries between buckets: a lookup that found nothing looks again.
     pub moves: u32,
-    /// Buckets of `LISTENERS_V4`, less one.
+    /// Buckets of `LISTENERS`, less one.
     pub listener_mask: u32,
-    /// Buckets of `REPLIES_V4`, less one.
+    /// Buckets of `REPLIES`, less one.
     pub reply_mask: u32,
-    /// Buckets of `PEERS_V4`, less one.
+    /// Buckets of `PEERS`, less one.
     pub peer_mask: u32,
+    /// Buckets of `ADDRESS_IDS`, less one.
+    pub address_mask: u32,
     /// Interface index of `lbx0`.
     pub lbx0: u32,
     /// Interface index of `lbx1`.
     pub lbx1: u32,
     /// MAC of `lbx0`, then two zero bytes, then that of `lbx1`, then two zero bytes.
     pub lbx_macs: [[u8; 8]; 2],
-    /// 0.
-    pub spare: u32,
-    /// Outer source address of tunnels over IPv4.
-    pub tunnel_source: Address,
+    /// Outer source address of tunnels over IPv4; 0 = none.
+    pub tunnel_source_v4: Be32,
+    /// Id of the outer source address of tunnels over IPv6; 0 = none.
+    pub tunnel_source_v6: u32,
+    /// `NODE_…`
+    pub flags: u32,
+    /// Nanoseconds between two packets of lbx's own on a CPU; 0 = as many as are asked for.
+    pub answer_interval: u32,
     /// Secret of the flow hash.
     pub seed: [u64; 2],
 }
 
 // SAFETY: repr(C), 32 u16 aligned to 8, no padding, every bit pattern is a value.
 unsafe impl Words<8> for SlotLine {}
-// SAFETY: repr(C), 8 + 4 + 4 bytes, no padding, every bit pattern is a value.
+// SAFETY: repr(C), 8 + 4 + 2 + 2 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<2> for ListenerValue {}
-// SAFETY: repr(C), 4 + 2 + 2 + 4 + 4 bytes, no padding, every bit pattern is a value.
+// SAFETY: repr(C), 2 + 2 + 4 + 8 bytes, no padding, every bit pattern is a value.
+unsafe impl Words<2> for VipValue {}
+// SAFETY: repr(C), 4 + 2 + 2 + 4 + 2 + 2 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<2> for ReplyValue {}
 // SAFETY: repr(C), 4 + 4 + 8 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<2> for PeerValue {}
-// SAFETY: repr(C), 16 + 2 + 2 + 4 + 4 + 4 bytes, no padding, every bit pattern is a value.
-unsafe impl Words<4> for EndpointEntry {}
-// SAFETY: repr(C), 1 + 1 + 2 + 4 + 4 + 4 + 16 + 96 bytes, no padding, every bit pattern is a value.
+// SAFETY: repr(C), 16 + 2 + 2 + 4 + 4 + 4 + 16 + 16 bytes, no padding, every bit pattern is a value.
+unsafe impl Words<8> for EndpointEntry {}
+// SAFETY: repr(C), 1 + 1 + 2 + 4 + 4 + 4 + 2 + 2 + 4 + 8 + 96 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<16> for TunnelEntry {}
-// SAFETY: repr(C), 4 + 4 + 16 bytes, no padding, every bit pattern is a value.
-unsafe impl Words<3> for VnetEntry {}
-// SAFETY: repr(C), 7 × 4 + 16 + 4 + 16 + 16 bytes, no padding, every bit pattern is a value.
+// SAFETY: repr(C), 4 × 4 bytes, no padding, every bit pattern is a value.
+unsafe impl Words<2> for VnetEntry {}
+// SAFETY: repr(C), 8 × 4 + 16 + 4 × 4 + 16 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<10> for NodeEntry {}
+// SAFETY: sixteen bytes aligned to 8, every bit pattern is a value.
+unsafe impl Words<2> for Address {}

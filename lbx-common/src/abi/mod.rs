@@ -7,21 +7,29 @@
 mod bucket;
 mod counters;
 mod entries;
+mod fragments;
 mod keys;
+mod policy;
 mod words;
 
 pub use bucket::{Bucket, ENTRIES_PER_BUCKET, Entry, bucket_pair, find};
 pub use counters::{MAX_REASONS, TrafficCounter, drop_index};
 pub use entries::{
-    ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE, EndpointEntry, ListenerValue, NodeEntry,
-    PeerValue, ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, Target,
-    TunnelEntry, VnetEntry,
+    ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_USABLE, EndpointEntry, LISTENER_DSR,
+    LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE, LISTENER_REJECTS, ListenerValue,
+    NODE_HAS_VLANS, NodeEntry, PeerValue, ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_DOWN,
+    TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry, VIP_ECHO, VipValue,
+    VnetEntry,
 };
-pub use keys::{KeyWords, ListenerKey, PeerKey, ReplyKey};
+pub use fragments::{FragmentKey, FragmentValue};
+pub use keys::{Host, KeyWords, ListenerKey, PROBE_PLACES, PeerKey, PortBlock, ReplyKey};
+pub use policy::{
+    LIST_BITS, PREFIX_ALLOWED, PREFIX_DENIED, PolicyEntry, PrefixV4, PrefixV6, SOURCE_BUCKETS, service_bucket,
+};
 pub use words::Words;
 
 /// Version of everything in this module. An agent never takes over maps of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Numbers of slots that a lookup table may have: primes, as Maglev permutations need.
 pub const TABLE_SIZES: [u32; 7] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_537];
@@ -39,12 +47,16 @@ pub const INNER_SOURCE_MAC: [u8; 6] = [0x02, 0x6c, 0x62, 0x78, 0x00, 0x01];
 pub mod map_name {
     /// One [`super::NodeEntry`].
     pub const NODE: &str = "NODE";
-    /// Buckets of (VIP, protocol, port) → [`super::ListenerValue`].
-    pub const LISTENERS_V4: &str = "LISTENERS_V4";
-    /// Buckets of (vnet, private address, protocol, port) → [`super::ReplyValue`].
-    pub const REPLIES_V4: &str = "REPLIES_V4";
-    /// Buckets of (gateway, encapsulation, VNI) → [`super::PeerValue`].
-    pub const PEERS_V4: &str = "PEERS_V4";
+    /// Buckets of [`super::ListenerKey`] → [`super::ListenerValue`] or [`super::VipValue`].
+    pub const LISTENERS: &str = "LISTENERS";
+    /// Buckets of [`super::ReplyKey`] → [`super::ReplyValue`] or [`super::VipValue`].
+    pub const REPLIES: &str = "REPLIES";
+    /// Buckets of [`super::PeerKey`] → [`super::PeerValue`].
+    pub const PEERS: &str = "PEERS";
+    /// Buckets of IPv6 address → id: what makes a [`super::Host`] of an address.
+    pub const ADDRESS_IDS: &str = "ADDRESS_IDS";
+    /// IPv6 addresses by id.
+    pub const ADDRESSES: &str = "ADDRESSES";
     /// Lines of [`super::SLOTS_PER_LINE`] slots.
     pub const SLOTS: &str = "SLOTS";
     /// [`super::EndpointEntry`] by endpoint id.
@@ -53,12 +65,24 @@ pub mod map_name {
     pub const TUNNELS: &str = "TUNNELS";
     /// [`super::VnetEntry`] by vnet id.
     pub const VNETS: &str = "VNETS";
+    /// [`super::PolicyEntry`] by listener id.
+    pub const POLICIES: &str = "POLICIES";
+    /// Longest match of [`super::PrefixV4`] → `PREFIX_…`
+    pub const PREFIXES_V4: &str = "PREFIXES_V4";
+    /// Longest match of [`super::PrefixV6`] → `PREFIX_…`
+    pub const PREFIXES_V6: &str = "PREFIXES_V6";
+    /// Buckets of flows that may begin, of sources by hash and of services by [`super::service_bucket`].
+    pub const LIMITS: &str = "LIMITS";
     /// [`super::TrafficCounter`] by listener id, per CPU.
     pub const LISTENER_TRAFFIC: &str = "LISTENER_TRAFFIC";
     /// [`super::TrafficCounter`] by endpoint id, per CPU.
     pub const ENDPOINT_TRAFFIC: &str = "ENDPOINT_TRAFFIC";
     /// Packets by [`super::drop_index`], per CPU.
     pub const DROPS: &str = "DROPS";
+    /// [`super::FragmentKey`] → [`super::FragmentValue`]
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// The programs of the stages. Each load of the programs has its own.
+    pub const STAGES: &str = "STAGES";
 }
 
 /// Names of the programs in the object file.
@@ -73,6 +97,27 @@ pub mod program_name {
     pub const PROBE: &str = "lbx_probe";
     /// XDP on `lbx0`: passes all; its presence lets redirected frames arrive.
     pub const PASS: &str = "lbx_pass";
+    /// The programs of [`crate::reason::Stage::ALL`].
+    pub const STAGES: [&str; 18] = [
+        "lbx_v4",
+        "lbx_v6",
+        "lbx_reply_v4",
+        "lbx_reply_v6",
+        "lbx_icmp_v4",
+        "lbx_icmp_v6",
+        "lbx_icmp_reply4",
+        "lbx_icmp_reply6",
+        "lbx_refuse_v4",
+        "lbx_refuse_v6",
+        "lbx_relay_v4",
+        "lbx_relay_v6",
+        "lbx_fragment_v4",
+        "lbx_fragment_v6",
+        "lbx_frag_reply4",
+        "lbx_frag_reply6",
+        "lbx_neighbour4",
+        "lbx_neighbour6",
+    ];
     /// TC on the egress of `lbx0`: only marked packets may pass.
     pub const GUARD: &str = "lbx_guard";
 }

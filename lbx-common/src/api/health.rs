@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Health of every pool and endpoint.
+/// Health of every pool, endpoint and tunnel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthReport {
     /// One entry a pool, in the order of the configuration.
     pub pools: Vec<PoolHealth>,
+    /// One entry a tunnel with a monitor, in the order of the configuration.
+    #[serde(default)]
+    pub tunnels: Vec<TunnelHealth>,
 }
 
 /// Health of a pool.
@@ -45,7 +48,31 @@ pub struct EndpointHealth {
     pub round_trip_us: Option<u64>,
 }
 
-/// Verdict on an endpoint.
+/// Health of a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelHealth {
+    /// Name of its virtual network.
+    pub virtual_network: String,
+    /// Name of the tunnel.
+    pub tunnel: String,
+    /// Name of its monitor.
+    pub monitor: String,
+    /// What is probed: `ADDRESS:PORT` of the gateway, inside.
+    pub address: String,
+    /// The verdict.
+    pub state: HealthState,
+    /// Why, as the last probe saw it; empty without a probe.
+    #[serde(default)]
+    pub reason: String,
+    /// Seconds since the state last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_secs: Option<u64>,
+    /// Round trip of the last successful probe, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+}
+
+/// Verdict on an endpoint or a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthState {
@@ -53,7 +80,7 @@ pub enum HealthState {
     Healthy,
     /// Takes none.
     Unhealthy,
-    /// Not yet probed: takes none.
+    /// Not yet probed: an endpoint takes none, a tunnel does.
     Unknown,
     /// Switched off in the configuration.
     Disabled,

@@ -5,10 +5,13 @@
 
 mod change;
 mod config;
+mod family;
 mod health;
+mod listen;
 mod monitor;
 mod node;
 mod pool;
+mod prefix;
 mod problem;
 mod service;
 mod stats;
@@ -17,12 +20,15 @@ mod vnet;
 
 pub use change::{Change, ChangeAction, FieldChange, ListedEndpoint, ListedTunnel, WriteReport};
 pub use config::{Collection, Config, ConfigDocument, NoSuchCollection, Revision};
-pub use health::{EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState};
+pub use family::Family;
+pub use health::{EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, TunnelHealth};
+pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Monitor, MonitorKind};
 pub use node::{AttachMode, Interface, Limits, Node, Role, TunnelSource};
 pub use pool::{Endpoint, Pool};
+pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
-pub use service::{Forwarding, Listen, ListenError, Protocol, Service};
+pub use service::{Forwarding, NoEndpoint, RateLimit, Service};
 pub use stats::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
 pub use status::{InterfaceStatus, MapFill, NextHopStatus, StatusReport, TunnelStatus};
-pub use vnet::{Encap, ProbeSource, Tunnel, VirtualNetwork};
+pub use vnet::{Encap, Inner, ProbeSource, Tunnel, VirtualNetwork};

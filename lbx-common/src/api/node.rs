@@ -1,8 +1,10 @@
 //! `node` and `limits`: this machine.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+
+use super::{Family, family::pick};
 
 /// This machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -11,7 +13,7 @@ pub struct Node {
     /// Interfaces that lbx attaches to.
     #[serde(default)]
     pub interfaces: Vec<Interface>,
-    /// Outer source address of tunnel packets.
+    /// Outer source addresses of tunnel packets.
     #[serde(default)]
     pub tunnel_source: TunnelSource,
     /// Seed of the flow hash, the same on all nodes: `file:PATH` (32 hex digits; generated on first start)
@@ -58,13 +60,28 @@ pub enum AttachMode {
     Generic,
 }
 
-/// Outer source addresses of tunnel packets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Outer source addresses of tunnel packets, one a family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TunnelSource {
     /// For tunnels over IPv4; an address of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<Ipv4Addr>,
+    /// For tunnels over IPv6; an address of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl TunnelSource {
+    /// The address for tunnels over `family`.
+    pub fn of(self, family: Family) -> Option<IpAddr> {
+        pick(family, self.ipv4, self.ipv6)
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.of(Family::of(address)) == Some(address)
+    }
 }
 
 /// Sizes of the kernel's maps. Changed only by `lbx-agent detach` and a new start.
@@ -81,6 +98,10 @@ pub struct Limits {
     pub virtual_networks: u32,
     /// Slots of all lookup tables together; 16,777,216 at most.
     pub table_slots: u32,
+    /// Prefixes in the `allow` and `deny` of all services.
+    pub prefixes: u32,
+    /// Fragmented packets that are under way at a time.
+    pub fragments: u32,
 }
 
 impl Default for Limits {
@@ -91,6 +112,8 @@ impl Default for Limits {
             tunnels: 4096,
             virtual_networks: 1024,
             table_slots: 16_777_216,
+            prefixes: 131_072,
+            fragments: 65_536,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `pools` and their `endpoints`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,9 +30,10 @@ pub struct Endpoint {
     pub name: String,
     /// Name of the virtual network it lives in.
     pub virtual_network: String,
-    /// Private address in that network.
-    pub address: Ipv4Addr,
-    /// Port; without one the client's destination port is kept.
+    /// Private address in that network, of the family of the services' addresses.
+    pub address: IpAddr,
+    /// Port; without one the client's destination port is kept. Where a service listens on a range, the first
+    /// of as many ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Share of new flows relative to the other endpoints: 0 … 1 in steps of 0.01. 0 = no flows.
@@ -41,6 +42,9 @@ pub struct Endpoint {
     /// false = no traffic and no probes.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// Names of the network's tunnels that lead there; empty = all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<String>,
 }
 
 const fn full_weight() -> f64 {

@@ -1,8 +1,10 @@
 //! `services`: what clients connect to.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use super::{Listen, Prefix};
 
 /// What clients connect to, and where that goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -10,15 +12,30 @@ use serde::{Deserialize, Serialize};
 pub struct Service {
     /// Name, unique among services.
     pub name: String,
-    /// The virtual IP (VIP).
-    pub address: Ipv4Addr,
-    /// What is served on the VIP, as `tcp/443`.
+    /// The virtual IP (VIP), IPv4 or IPv6.
+    pub address: IpAddr,
+    /// What is served on the VIP, as `tcp/443`, `tcp/8000-8999` or `udp/any`.
     pub listen: Vec<Listen>,
     /// How packets reach the endpoint.
     #[serde(default)]
     pub forwarding: Forwarding,
     /// Names of the pools, in order; exactly one for now.
     pub pools: Vec<String>,
+    /// Whether echo requests to the VIP are answered; the same for all services on it.
+    #[serde(default = "yes")]
+    pub icmp_echo: bool,
+    /// What happens to packets while no endpoint takes them.
+    #[serde(default)]
+    pub no_endpoint: NoEndpoint,
+    /// Clients that may connect; empty = all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Prefix>,
+    /// Clients that may not, also where `allow` has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<Prefix>,
+    /// How many flows may begin.
+    #[serde(default, skip_serializing_if = "RateLimit::is_off")]
+    pub rate_limit: RateLimit,
 }
 
 /// How packets reach the endpoint.
@@ -28,83 +45,61 @@ pub enum Forwarding {
     /// Destination rewritten to the endpoint's private address; replies come back through the tunnel.
     #[default]
     Nat,
+    /// Direct server return: packets stay as they are; the endpoint ends its tunnel itself, holds the VIP and
+    /// answers clients by its own way.
+    Dsr,
 }
 
-/// A protocol of layer 4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// TCP
-    Tcp,
-    /// UDP
-    Udp,
-}
-
-impl Protocol {
+impl Forwarding {
     /// Name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
+            Self::Nat => "nat",
+            Self::Dsr => "dsr",
         }
     }
+}
 
-    /// Number in the IP header.
-    pub const fn number(self) -> u8 {
+/// What happens to packets while no endpoint takes them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoEndpoint {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// TCP is answered with RST, UDP with an ICMP error.
+    Reject,
+}
+
+impl NoEndpoint {
+    /// Name in the configuration.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
+            Self::Drop => "drop",
+            Self::Reject => "reject",
         }
     }
 }
 
-/// One protocol and port, written `tcp/443`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Listen {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port, not 0.
-    pub port: u16,
+/// How many flows may begin each second; 0 = any number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// In all.
+    #[serde(default)]
+    pub new_flows_per_second: u32,
+    /// From one source address.
+    #[serde(default)]
+    pub per_source: u32,
 }
 
-/// The text is no listener.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a listener: write `tcp/PORT` or `udp/PORT` with a port from 1 to 65535")]
-pub struct ListenError(String);
-
-impl FromStr for Listen {
-    type Err = ListenError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || ListenError(text.to_owned());
-        let (protocol, port) = text.split_once('/').ok_or_else(wrong)?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return Err(wrong()),
-        };
-        let port = port.parse().ok().filter(|&port| port != 0).ok_or_else(wrong)?;
-        Ok(Self { protocol, port })
+impl RateLimit {
+    /// Whether nothing is limited.
+    pub fn is_off(&self) -> bool {
+        *self == Self::default()
     }
 }
 
-impl TryFrom<String> for Listen {
-    type Error = ListenError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Listen> for String {
-    fn from(listen: Listen) -> Self {
-        listen.to_string()
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol.as_str(), self.port)
-    }
+const fn yes() -> bool {
+    true
 }

@@ -1,110 +1,10 @@
-//! Flags of `create` and `set`, one struct a kind; each serializes to the JSON that the API takes. Which flags
-//! `create` insists on stands at its variants.
+//! Flags of `create` and `set`, one struct a kind; each serializes to the JSON that the API takes.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use clap::{Args, Subcommand, ValueEnum};
-use lbx_common::api::{Collection, Listen};
-use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
-
-use super::{
-    ObjectName,
-    unset::{EndpointOptional, MonitorOptional, PoolOptional, ServiceOptional, TunnelOptional, VnetOptional},
-};
-use crate::error::CliError;
-
-/// `create KIND`
-#[derive(Debug, Subcommand)]
-pub enum Create {
-    /// A virtual network
-    #[command(alias = "vnets", mut_arg("vni", |arg| arg.required(true)))]
-    #[command(after_help = "Example:\n  lbx-ctl create vnet east --vni 42 --probe-source 10.255.42.1")]
-    Vnet(Named<VnetFields>),
-    /// A tunnel to a virtual network
-    #[command(alias = "tunnels", mut_arg("encap", |arg| arg.required(true)))]
-    #[command(mut_arg("remote", |arg| arg.required(true)))]
-    #[command(after_help = "Example:\n  lbx-ctl create tunnel east/a --encap gre --remote 198.51.100.7")]
-    Tunnel(Named<TunnelFields>),
-    /// A health check definition
-    #[command(alias = "monitors")]
-    #[command(
-        after_help = "Example:\n  lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms"
-    )]
-    Monitor(Named<MonitorFields>),
-    /// A pool, at first without endpoints
-    #[command(alias = "pools")]
-    #[command(after_help = "Example:\n  lbx-ctl create pool web --monitor tcp1")]
-    Pool(Named<PoolFields>),
-    /// An endpoint of a pool
-    #[command(alias = "endpoints", mut_arg("virtual_network", |arg| arg.required(true)))]
-    #[command(mut_arg("address", |arg| arg.required(true)))]
-    #[command(
-        after_help = "Example:\n  lbx-ctl create endpoint web/a --vnet east --address 10.0.0.10 --port 80"
-    )]
-    Endpoint(Named<EndpointFields>),
-    /// A service
-    #[command(alias = "services", mut_arg("address", |arg| arg.required(true)))]
-    #[command(mut_arg("listen", |arg| arg.required(true)), mut_arg("pools", |arg| arg.required(true)))]
-    #[command(
-        after_help = "Example:\n  lbx-ctl create service web --address 203.0.113.80 --listen tcp/80 --pool web"
-    )]
-    Service(Named<ServiceFields>),
-}
-
-/// `set KIND`
-#[derive(Debug, Subcommand)]
-pub enum Set {
-    /// A virtual network
-    #[command(alias = "vnets", after_help = "Example:\n  lbx-ctl set vnet east --probe-source 10.255.42.9")]
-    Vnet(Changed<VnetFields, VnetOptional>),
-    /// A tunnel to a virtual network
-    #[command(alias = "tunnels", after_help = "Example:\n  lbx-ctl set tunnel east/a --remote 198.51.100.8")]
-    Tunnel(Changed<TunnelFields, TunnelOptional>),
-    /// A health check definition
-    #[command(alias = "monitors", after_help = "Example:\n  lbx-ctl set monitor tcp1 --interval 2s")]
-    Monitor(Changed<MonitorFields, MonitorOptional>),
-    /// A pool
-    #[command(alias = "pools", after_help = "Example:\n  lbx-ctl set pool web --unset monitor")]
-    Pool(Changed<PoolFields, PoolOptional>),
-    /// An endpoint of a pool
-    #[command(alias = "endpoints", after_help = "Example:\n  lbx-ctl set endpoint web/a --weight 0.3")]
-    Endpoint(Changed<EndpointFields, EndpointOptional>),
-    /// A service
-    #[command(
-        alias = "services",
-        after_help = "Example:\n  lbx-ctl set service web --listen tcp/80 --listen tcp/443"
-    )]
-    Service(Changed<ServiceFields, ServiceOptional>),
-}
-
-impl Create {
-    /// Which object, and the body of the request.
-    pub fn request(&self) -> Result<(ObjectName, Value), CliError> {
-        match self {
-            Self::Vnet(named) => named.request(),
-            Self::Tunnel(named) => named.request(),
-            Self::Monitor(named) => named.request(),
-            Self::Pool(named) => named.request(),
-            Self::Endpoint(named) => named.request(),
-            Self::Service(named) => named.request(),
-        }
-    }
-}
-
-impl Set {
-    /// Which object, and the merge patch.
-    pub fn request(&self) -> Result<(ObjectName, Value), CliError> {
-        match self {
-            Self::Vnet(changed) => changed.request(),
-            Self::Tunnel(changed) => changed.request(),
-            Self::Monitor(changed) => changed.request(),
-            Self::Pool(changed) => changed.request(),
-            Self::Endpoint(changed) => changed.request(),
-            Self::Service(changed) => changed.request(),
-        }
-    }
-}
+use clap::Args;
+use lbx_common::api::{Collection, Family, Listen, Prefix};
+use serde::{Serialize, Serializer, ser::Error as _};
 
 /// Flags that are fields of a kind of object.
 pub trait Fields: Args + Serialize {
@@ -112,106 +12,54 @@ pub trait Fields: Args + Serialize {
     const COLLECTION: Collection;
 }
 
-/// A name and flags.
-#[derive(Debug, Args)]
-pub struct Named<F: Args> {
-    /// Its name; tunnels are VNET/NAME, endpoints POOL/NAME
-    name: String,
-    #[command(flatten)]
-    fields: F,
-}
-
-impl<F: Fields> Named<F> {
-    fn request(&self) -> Result<(ObjectName, Value), CliError> {
-        let object = ObjectName::parse(F::COLLECTION, &self.name)?;
-        let mut body = Map::new();
-        body.insert("name".to_owned(), Value::String(object.name.clone()));
-        body.extend(to_map(&self.fields)?);
-        Ok((object, Value::Object(body)))
-    }
-}
-
-/// A name, flags, and fields to take away.
-#[derive(Debug, Args)]
-pub struct Changed<F: Args, U: ValueEnum + Send + Sync + 'static> {
-    #[command(flatten)]
-    named: Named<F>,
-    /// Take this field away: back to its default
-    #[arg(long, value_enum, value_name = "FIELD", value_delimiter = ',')]
-    unset: Vec<U>,
-}
-
-impl<F: Fields, U: ValueEnum + Send + Sync + 'static> Changed<F, U> {
-    fn request(&self) -> Result<(ObjectName, Value), CliError> {
-        let object = ObjectName::parse(F::COLLECTION, &self.named.name)?;
-        let mut patch = to_map(&self.named.fields)?;
-        for field in &self.unset {
-            let Some(flag) = field.to_possible_value() else { continue };
-            let field = flag.get_name().replace('-', "_");
-            if patch.insert(field, Value::Null).is_some() {
-                return Err(CliError::Usage(format!(
-                    "--{0} and --unset {0} contradict each other",
-                    flag.get_name()
-                )));
-            }
-        }
-        if patch.is_empty() {
-            return Err(CliError::Usage(format!(
-                "nothing to set: name a field, as with --help; `lbx-ctl describe` shows what {} `{}` has now",
-                F::COLLECTION.singular(),
-                object.full()
-            )));
-        }
-        Ok((object, Value::Object(patch)))
-    }
-}
-
-fn to_map<T: Serialize>(fields: &T) -> Result<Map<String, Value>, CliError> {
-    match serde_json::to_value(fields) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(other) => Err(CliError::Usage(format!("not a set of fields: {other}"))),
-        Err(error) => Err(CliError::Usage(error.to_string())),
-    }
-}
-
 /// Fields of a virtual network.
 #[derive(Debug, Args, Serialize)]
 pub struct VnetFields {
-    /// Key on the wire: 1 to 4294967295 with gre, to 16777215 with vxlan
+    /// Key on the wire: 1 to 4294967295 with gre and gre-udp, to 16777215 with vxlan and geneve
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     vni: Option<u32>,
-    /// Inner source address of health checks; the far end must route it back into the tunnel
-    #[arg(long, value_name = "IPV4")]
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_ipv4")]
-    probe_source: Option<Ipv4Addr>,
+    /// Inner source address of health checks, IPv4 or IPv6; repeat for both. The far end must route it back into
+    /// the tunnel
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_family")]
+    probe_source: Vec<IpAddr>,
 }
 
 impl Fields for VnetFields {
     const COLLECTION: Collection = Collection::VirtualNetworks;
 }
 
-#[expect(
-    clippy::ref_option,
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference to the field"
-)]
-fn as_ipv4<S: Serializer>(address: &Option<Ipv4Addr>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map([("ipv4", address)])
+/// One address of each family at most, each under the name of its family.
+fn by_family<S: Serializer>(addresses: &[IpAddr], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = BTreeMap::new();
+    for &address in addresses {
+        let family = Family::of(address);
+        if let Some(other) = fields.insert(family.field(), address) {
+            return Err(S::Error::custom(format!(
+                "--probe-source {other} and {address} are both {family}: give one of each family"
+            )));
+        }
+    }
+    serializer.collect_map(fields)
 }
 
 /// Fields of a tunnel.
 #[derive(Debug, Args, Serialize)]
 pub struct TunnelFields {
     /// How packets are wrapped
-    #[arg(long, value_parser = ["gre", "vxlan"])]
+    #[arg(long, value_parser = ["gre", "gre-udp", "vxlan", "geneve"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     encap: Option<String>,
-    /// Outer address of the gateway
-    #[arg(long, value_name = "IPV4")]
+    /// What geneve carries; default ip
+    #[arg(long, value_parser = ["ip", "ethernet"])]
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<Ipv4Addr>,
-    /// UDP destination port of vxlan; default 4789
+    inner: Option<String>,
+    /// Outer address of the gateway, IPv4 or IPv6
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<IpAddr>,
+    /// UDP destination port; default 4754 (gre-udp), 4789 (vxlan), 6081 (geneve)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
@@ -219,10 +67,26 @@ pub struct TunnelFields {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u16>,
-    /// Inner destination MAC of vxlan: the gateway's
+    /// Inner destination MAC, the gateway's, where the tunnel carries Ethernet
     #[arg(long, value_name = "MAC")]
     #[serde(skip_serializing_if = "Option::is_none")]
     inner_mac: Option<String>,
+    /// false = no flows and no probes; default true
+    #[arg(long, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
+    /// Monitor that checks the tunnel; without one it counts as healthy
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    monitor: Option<String>,
+    /// What the monitor checks: the gateway's address inside
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_address: Option<IpAddr>,
+    /// Port there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_port: Option<u16>,
 }
 
 impl Fields for TunnelFields {
@@ -286,11 +150,11 @@ pub struct EndpointFields {
     #[arg(long = "vnet", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     virtual_network: Option<String>,
-    /// Private address there
-    #[arg(long, value_name = "IPV4")]
+    /// Private address there, of the family of the services' addresses
+    #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<Ipv4Addr>,
-    /// Port; without one the client's destination port is kept
+    address: Option<IpAddr>,
+    /// Port, for a range the first of as many; without one the client's destination port is kept
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
@@ -302,6 +166,10 @@ pub struct EndpointFields {
     #[arg(long, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     enabled: Option<bool>,
+    /// Tunnel of the network that leads there; repeat for several, default all; `set` replaces them all
+    #[arg(long = "tunnel", value_name = "NAME", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tunnels: Vec<String>,
 }
 
 impl Fields for EndpointFields {
@@ -311,22 +179,60 @@ impl Fields for EndpointFields {
 /// Fields of a service.
 #[derive(Debug, Args, Serialize)]
 pub struct ServiceFields {
-    /// The virtual IP (VIP)
-    #[arg(long, value_name = "IPV4")]
+    /// The virtual IP (VIP), IPv4 or IPv6
+    #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<Ipv4Addr>,
-    /// What is served, as tcp/443; repeat for several; `set` replaces them all
-    #[arg(long, value_name = "PROTOCOL/PORT", value_delimiter = ',')]
+    address: Option<IpAddr>,
+    /// What is served, as tcp/443, tcp/8000-8999 or udp/any; repeat for several; `set` replaces them all
+    #[arg(long, value_name = "PROTOCOL/PORTS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listen: Vec<Listen>,
     /// How packets reach the endpoint
-    #[arg(long, value_parser = ["nat"])]
+    #[arg(long, value_parser = ["nat", "dsr"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     forwarding: Option<String>,
     /// Pool that takes the traffic
     #[arg(long = "pool", value_name = "NAME", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pools: Vec<String>,
+    /// Whether echo requests to the VIP are answered; default true
+    #[arg(long, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp_echo: Option<bool>,
+    /// What happens to packets while no endpoint takes them; default drop
+    #[arg(long, value_parser = ["drop", "reject"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_endpoint: Option<String>,
+    /// Clients that may connect, as 192.0.2.0/24; default all; repeat for several; `set` replaces them all
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allow: Vec<Prefix>,
+    /// Clients that may not, also where --allow has them; repeat for several; `set` replaces them all
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deny: Vec<Prefix>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "RateLimitFields::is_empty")]
+    rate_limit: RateLimitFields,
+}
+
+/// How many flows may begin.
+#[derive(Debug, Args, Serialize)]
+struct RateLimitFields {
+    /// Flows that may begin each second; 0 = any number, the default
+    #[arg(long = "rate-limit", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_flows_per_second: Option<u32>,
+    /// The same from one source address
+    #[arg(long = "rate-limit-per-source", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_source: Option<u32>,
+}
+
+impl RateLimitFields {
+    fn is_empty(&self) -> bool {
+        self.new_flows_per_second.is_none() && self.per_source.is_none()
+    }
 }
 
 impl Fields for ServiceFields {

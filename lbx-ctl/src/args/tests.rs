@@ -48,6 +48,21 @@ fn create_flags_become_the_bodies_of_the_api() {
             json!({"name": "a", "encap": "vxlan", "remote": "198.51.100.7", "port": 4790, "mtu": 1400}),
         ),
         (
+            "lbx-ctl create vnet six --vni 6 --probe-source fd00:255::1 --probe-source 10.255.6.1",
+            "six",
+            json!({"name": "six", "vni": 6, "probe_source": {"ipv4": "10.255.6.1", "ipv6": "fd00:255::1"}}),
+        ),
+        (
+            "lbx-ctl create tunnel six/a --encap gre-udp --remote 2001:db8::7",
+            "six/a",
+            json!({"name": "a", "encap": "gre-udp", "remote": "2001:db8::7"}),
+        ),
+        (
+            "lbx-ctl create tunnel six/a --encap geneve --inner ethernet --remote 2001:DB8:0::7",
+            "six/a",
+            json!({"name": "a", "encap": "geneve", "inner": "ethernet", "remote": "2001:db8::7"}),
+        ),
+        (
             "lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms",
             "tcp1",
             json!({"name": "tcp1", "type": "tcp", "interval": "1s", "timeout": "500ms"}),
@@ -57,6 +72,38 @@ fn create_flags_become_the_bodies_of_the_api() {
             "lbx-ctl create endpoint web/a --vnet east --address 10.0.0.10 --port 80 --weight 0.5",
             "web/a",
             json!({"name": "a", "virtual_network": "east", "address": "10.0.0.10", "port": 80, "weight": 0.5}),
+        ),
+        (
+            "lbx-ctl create tunnel six/a --encap gre --remote 2001:db8::7 --monitor m --probe-address fd00::1 \
+             --probe-port 179 --enabled false",
+            "six/a",
+            json!({"name": "a", "encap": "gre", "remote": "2001:db8::7", "enabled": false, "monitor": "m",
+                   "probe_address": "fd00::1", "probe_port": 179}),
+        ),
+        (
+            "lbx-ctl create endpoint web/a --vnet six --address fd00::1 --tunnel a --tunnel b,c",
+            "web/a",
+            json!({"name": "a", "virtual_network": "six", "address": "fd00::1", "tunnels": ["a", "b", "c"]}),
+        ),
+        (
+            "lbx-ctl create service web --address 203.0.113.80 --listen tcp/8000-8999,udp/any --pool web --forwarding \
+             dsr --allow 192.0.2.0/24 --allow 10.0.0.0/8 --deny 10.1.0.0/16 --no-endpoint reject --icmp-echo false \
+             --rate-limit 1000 --rate-limit-per-source 10",
+            "web",
+            json!({"name": "web", "address": "203.0.113.80", "listen": ["tcp/8000-8999", "udp/any"],
+                   "forwarding": "dsr", "pools": ["web"], "icmp_echo": false, "no_endpoint": "reject",
+                   "allow": ["192.0.2.0/24", "10.0.0.0/8"], "deny": ["10.1.0.0/16"],
+                   "rate_limit": {"new_flows_per_second": 1000, "per_source": 10}}),
+        ),
+        (
+            "lbx-ctl create endpoint web/a --vnet six --address fd00::1",
+            "web/a",
+            json!({"name": "a", "virtual_network": "six", "address": "fd00::1"}),
+        ),
+        (
+            "lbx-ctl create service web --address 2001:db8:80::1 --listen tcp/80 --pool web",
+            "web",
+            json!({"name": "web", "address": "2001:db8:80::1", "listen": ["tcp/80"], "pools": ["web"]}),
         ),
         (
             "lbx-ctl create service web --address 203.0.113.80 --listen tcp/80 --listen udp/53 --pool web",
@@ -75,10 +122,22 @@ fn set_sends_only_what_was_named() {
         json!({"weight": 0.3, "enabled": false, "port": null})
     );
     assert_eq!(
-        request("lbx-ctl set tunnel east/a --unset inner-mac,mtu").1,
-        json!({"inner_mac": null, "mtu": null})
+        request("lbx-ctl set tunnel east/a --unset inner-mac,mtu,inner").1,
+        json!({"inner_mac": null, "mtu": null, "inner": null})
     );
     assert_eq!(request("lbx-ctl set vnet east --unset probe-source").1, json!({"probe_source": null}));
+    // A merge patch: the limit for all sources stays.
+    assert_eq!(
+        request("lbx-ctl set service web --rate-limit-per-source 0 --unset allow,deny,icmp-echo,no-endpoint")
+            .1,
+        json!({"rate_limit": {"per_source": 0}, "allow": null, "deny": null, "icmp_echo": null, "no_endpoint": null})
+    );
+    assert_eq!(request("lbx-ctl set service web --unset rate-limit").1, json!({"rate_limit": null}));
+    assert_eq!(request("lbx-ctl set endpoint web/a --unset tunnels").1, json!({"tunnels": null}));
+    assert_eq!(
+        request("lbx-ctl set tunnel east/a --unset monitor,probe-address,probe-port,enabled").1,
+        json!({"monitor": null, "probe_address": null, "probe_port": null, "enabled": null})
+    );
 }
 
 #[test]
@@ -90,6 +149,9 @@ fn set_without_fields_or_with_a_contradiction_is_wrong_usage() {
     assert!(refused("lbx-ctl set pool web").to_string().contains("nothing to set"));
     let error = refused("lbx-ctl set pool web --monitor x --unset monitor");
     assert!(matches!(error, CliError::Usage(_)) && error.to_string().contains("contradict"), "{error}");
+    let error = refused("lbx-ctl set vnet e --probe-source fd00::1 --probe-source fd00::2");
+    let text = "--probe-source fd00::1 and fd00::2 are both IPv6: give one of each family";
+    assert!(matches!(error, CliError::Usage(_)) && error.to_string().contains(text), "{error}");
 }
 
 #[test]
@@ -112,10 +174,14 @@ fn wrong_values_are_refused_with_what_would_be_right() {
     for (line, word) in [
         ("lbx-ctl create monitor m --interval 5", "500ms, 5s or 2m"),
         ("lbx-ctl create vnet east --vni 0", "1..="),
-        ("lbx-ctl create endpoint web/a --vnet east --address 10.0.0", "IPv4"),
+        ("lbx-ctl create endpoint web/a --vnet east --address 10.0.0", "invalid IP address"),
         ("lbx-ctl set endpoint web/a --weight 1.5", "0 to 1"),
         ("lbx-ctl create service s --address 10.0.0.1 --pool p --listen http", "tcp/PORT"),
-        ("lbx-ctl create tunnel e/a --encap ipip --remote 10.0.0.1", "gre, vxlan"),
+        ("lbx-ctl set service s --listen tcp/9-8", "write `tcp/8-9`"),
+        ("lbx-ctl set service s --allow 10.0.0.1/8", "write `10.0.0.0/8`"),
+        ("lbx-ctl set service s --no-endpoint rst", "drop, reject"),
+        ("lbx-ctl set service s --rate-limit -1", "-1"),
+        ("lbx-ctl create tunnel e/a --encap ipip --remote 10.0.0.1", "gre, gre-udp, vxlan, geneve"),
         ("lbx-ctl get flows", "endpoint"),
     ] {
         let error = parse(line).unwrap_err();

@@ -13,12 +13,22 @@ pub enum VnetOptional {
 /// Fields of a tunnel that need not be set.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum TunnelOptional {
-    /// 4789
+    /// ip
+    Inner,
+    /// That of the encapsulation
     Port,
     /// That of the route
     Mtu,
     /// The default of lbx
     InnerMac,
+    /// true
+    Enabled,
+    /// The tunnel counts as healthy
+    Monitor,
+    /// Nothing is probed
+    ProbeAddress,
+    /// Nothing is probed
+    ProbePort,
 }
 
 /// Fields of a monitor that need not be set.
@@ -54,6 +64,8 @@ pub enum EndpointOptional {
     Weight,
     /// true
     Enabled,
+    /// All tunnels of the network
+    Tunnels,
 }
 
 /// Fields of a service that need not be set.
@@ -61,4 +73,14 @@ pub enum EndpointOptional {
 pub enum ServiceOptional {
     /// nat
     Forwarding,
+    /// true
+    IcmpEcho,
+    /// drop
+    NoEndpoint,
+    /// All clients
+    Allow,
+    /// No client
+    Deny,
+    /// Any number of flows
+    RateLimit,
 }

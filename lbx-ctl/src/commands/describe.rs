@@ -110,8 +110,8 @@ mod tests {
     fn a_monitor_shows_its_detection_time_and_who_uses_it() {
         let (text, json) = described(Monitors, "tcp1", &samples::config().monitors[0]);
         assert!(text.contains("Worst-case detection: 3s"), "{text}");
-        assert!(text.contains("Used by:              pool web"), "{text}");
-        assert_eq!(json["used_by"], json!(["pool web"]));
+        assert!(text.contains("Used by:              pool web, tunnel west/b"), "{text}");
+        assert_eq!(json["used_by"], json!(["pool web", "tunnel west/b"]));
         assert_eq!(json["worst_case_detection"], "3s");
     }
 
@@ -122,6 +122,8 @@ mod tests {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }
         assert_eq!(json["health"]["state"], "critical");
+        let (text, _) = described(Pools, "web6", &samples::config().pools[1]);
+        assert!(text.contains("web6/a    west  [fd00::1]:80       1  100%"), "{text}");
     }
 
     #[test]
@@ -145,12 +147,32 @@ mod tests {
         }
         assert!(!text.contains("no_listener"), "drops of no network belong to none:\n{text}");
         assert_eq!(json["used_by"], json!(["endpoint web/a", "endpoint web/b"]));
+        let (text, _) = described(VirtualNetworks, "west", &samples::config().virtual_networks[1]);
+        assert!(text.contains("Probe source:    10.255.43.1, fd00:255::1"), "{text}");
+        let (text, _) = described(VirtualNetworks, "bare", &samples::config().virtual_networks[2]);
+        assert!(text.contains("none: no health checks"), "{text}");
     }
 
     #[test]
     fn a_tunnel_shows_its_next_hop() {
         let (text, _) = described(Tunnels, "east/a", &samples::config().virtual_networks[0].tunnels[0]);
         for part in ["gre", "1472", "02:00:00:00:00:01 by eth1"] {
+            assert!(text.contains(part), "`{part}` is missing in\n{text}");
+        }
+        assert!(!text.contains("UDP port"), "{text}");
+        let (text, _) = described(Tunnels, "west/b", &samples::config().virtual_networks[1].tunnels[0]);
+        for part in [
+            "geneve",
+            "Carries:       ip",
+            "UDP port:      6081",
+            "2001:db8::7",
+            "unresolved",
+            "Enabled:       true",
+            "Monitor:       tcp1",
+            "Checked at:    [fd00::254]:22",
+            "Health:        healthy for 1m 1s",
+            "Used by:       endpoint web6/a, endpoint direct/a",
+        ] {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }
     }
@@ -162,5 +184,22 @@ mod tests {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }
         assert_eq!(json["stats"]["tcp_syns"], 2);
+        let (text, _) = described(Services, "direct", &samples::config().services[2]);
+        for part in [
+            "tcp/80-89, udp/any",
+            "Forwarding:       dsr",
+            "Answers pings:    false",
+            "Without endpoint: reject",
+            "Allows:           2001:db8::/32, fd00::/8",
+            "Denies:           2001:db8:bad::/48",
+            "New flows:        1000 a second",
+            "Of one source:    any number",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in\n{text}");
+        }
+        let mut service = samples::config().services[2].clone();
+        service.allow = (0..14).map(|i| format!("fd00:{i}::/32").parse().unwrap()).collect();
+        let (text, _) = described(Services, "direct", &service);
+        assert!(text.contains("fd00:9::/32 and 4 more\n"), "{text}");
     }
 }

@@ -1,7 +1,8 @@
 //! `get`: configured objects, as a list or one by name.
 
 use lbx_common::api::{
-    Collection, Endpoint, ListedEndpoint, ListedTunnel, Monitor, Pool, Service, Tunnel, VirtualNetwork,
+    Collection, Endpoint, Family, ListedEndpoint, ListedTunnel, Monitor, Pool, Service, Tunnel,
+    VirtualNetwork,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -67,26 +68,30 @@ fn vnets(vnets: &[VirtualNetwork]) -> Table {
     let mut table = Table::new(["NAME", "VNI", "PROBE SOURCE", "TUNNELS"]);
     for vnet in vnets {
         let tunnels: Vec<_> = vnet.tunnels.iter().map(|tunnel| tunnel.name.as_str()).collect();
-        table.row([
-            cell(&vnet.name),
-            cell(vnet.vni),
-            maybe(vnet.probe_source.ipv4),
-            cell(tunnels.join(", ")),
-        ]);
+        table.row([cell(&vnet.name), cell(vnet.vni), cell(probe_sources(vnet)), cell(tunnels.join(", "))]);
     }
     table
 }
 
+/// The probe sources of a network in one cell.
+pub fn probe_sources(vnet: &VirtualNetwork) -> String {
+    let sources = Family::ALL.into_iter().filter_map(|family| vnet.probe_source.of(family));
+    sources.map(|source| source.to_string()).collect::<Vec<_>>().join(", ")
+}
+
 fn tunnels(tunnels: &[ListedTunnel]) -> Table {
-    let mut table = Table::new(["NAME", "ENCAP", "REMOTE", "PORT", "MTU"]);
+    let mut table = Table::new(["NAME", "ENCAP", "INNER", "REMOTE", "PORT", "MTU", "ENABLED", "MONITOR"]);
     for ListedTunnel { virtual_network, tunnel } in tunnels {
-        let Tunnel { name, encap, remote, port, mtu, inner_mac: _ } = tunnel;
+        let Tunnel { name, encap, remote, port, mtu, enabled, monitor, .. } = tunnel;
         table.row([
             format!("{virtual_network}/{name}"),
             cell(encap.as_str()),
+            cell(tunnel.inner().as_str()),
             cell(remote),
-            maybe(*port),
+            maybe(port.or(encap.default_port())),
             mtu.map_or_else(|| "of route".to_owned(), cell),
+            cell(enabled),
+            maybe(monitor.as_ref()),
         ]);
     }
     table
@@ -131,9 +136,9 @@ fn pools(pools: &[Pool]) -> Table {
 }
 
 fn endpoints(endpoints: &[ListedEndpoint]) -> Table {
-    let mut table = Table::new(["NAME", "VNET", "ADDRESS", "PORT", "WEIGHT", "ENABLED"]);
+    let mut table = Table::new(["NAME", "VNET", "ADDRESS", "PORT", "WEIGHT", "ENABLED", "TUNNELS"]);
     for ListedEndpoint { pool, endpoint } in endpoints {
-        let Endpoint { name, virtual_network, address, port, weight, enabled } = endpoint;
+        let Endpoint { name, virtual_network, address, port, weight, enabled, tunnels: _ } = endpoint;
         table.row([
             format!("{pool}/{name}"),
             cell(virtual_network),
@@ -141,9 +146,15 @@ fn endpoints(endpoints: &[ListedEndpoint]) -> Table {
             port.map_or_else(|| "kept".to_owned(), cell),
             cell(weight),
             cell(enabled),
+            endpoint_tunnels(endpoint),
         ]);
     }
     table
+}
+
+/// The tunnels of an endpoint in one cell.
+pub fn endpoint_tunnels(endpoint: &Endpoint) -> String {
+    if endpoint.tunnels.is_empty() { "all".to_owned() } else { endpoint.tunnels.join(", ") }
 }
 
 fn services(services: &[Service]) -> Table {
@@ -153,7 +164,7 @@ fn services(services: &[Service]) -> Table {
             cell(&service.name),
             cell(service.address),
             cell(listen(service)),
-            cell(forwarding(service)),
+            cell(service.forwarding.as_str()),
             cell(service.pools.join(", ")),
         ]);
     }
@@ -163,13 +174,6 @@ fn services(services: &[Service]) -> Table {
 /// The listeners of a service in one cell.
 pub fn listen(service: &Service) -> String {
     service.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// How the packets of a service reach the endpoint, by its name in the configuration.
-pub fn forwarding(service: &Service) -> &'static str {
-    match service.forwarding {
-        lbx_common::api::Forwarding::Nat => "nat",
-    }
 }
 
 #[cfg(test)]
@@ -188,9 +192,10 @@ mod tests {
         let config = samples::config();
         assert_eq!(
             rendered(Collection::VirtualNetworks, "", json!(config.virtual_networks)),
-            "NAME  VNI  PROBE SOURCE  TUNNELS\n\
-             east   42  10.255.42.1   a\n\
-             west   43  -             -\n"
+            "NAME  VNI  PROBE SOURCE              TUNNELS\n\
+             east   42  10.255.42.1               a\n\
+             west   43  10.255.43.1, fd00:255::1  b\n\
+             bare   44  -                         -\n"
         );
         assert_eq!(
             rendered(Collection::Monitors, "", json!(config.monitors)),
@@ -199,13 +204,17 @@ mod tests {
         );
         assert_eq!(
             rendered(Collection::Pools, "", json!(config.pools)),
-            "NAME  MONITOR  ENDPOINTS  TABLE SIZE\n\
-             web   tcp1             2  auto\n"
+            "NAME    MONITOR  ENDPOINTS  TABLE SIZE\n\
+             web     tcp1             2  auto\n\
+             web6    -                1  auto\n\
+             direct  -                1  auto\n"
         );
         assert_eq!(
             rendered(Collection::Services, "", json!(config.services)),
-            "NAME  ADDRESS       LISTEN          FORWARDING  POOLS\n\
-             web   203.0.113.80  tcp/80, udp/53  nat         web\n"
+            "NAME    ADDRESS         LISTEN              FORWARDING  POOLS\n\
+             web     203.0.113.80    tcp/80, udp/53      nat         web\n\
+             web6    2001:db8:80::1  tcp/80              nat         web6\n\
+             direct  2001:db8:80::2  tcp/80-89, udp/any  dsr         direct\n"
         );
     }
 
@@ -214,13 +223,23 @@ mod tests {
         let config = samples::config();
         assert_eq!(
             rendered(Collection::Endpoints, "web", json!(config.pools[0].endpoints)),
-            "NAME   VNET  ADDRESS    PORT  WEIGHT  ENABLED\n\
-             web/a  east  10.0.0.10  80       0.5  true\n\
-             web/b  east  10.0.0.11  kept       1  false\n"
+            "NAME   VNET  ADDRESS    PORT  WEIGHT  ENABLED  TUNNELS\n\
+             web/a  east  10.0.0.10  80       0.5  true     all\n\
+             web/b  east  10.0.0.11  kept       1  false    all\n"
         );
+        let named = rendered(Collection::Endpoints, "direct", json!(config.pools[2].endpoints));
+        assert!(named.contains("direct/a  west  fd00::2  kept       1  true     b"), "{named}");
         let all = json!([{"pool": "web", "name": "a", "virtual_network": "east", "address": "10.0.0.10"}]);
         assert!(rendered(Collection::Endpoints, "", all).contains("web/a"));
-        let tunnel = json!(config.virtual_networks[0].tunnels[0]);
-        assert!(rendered(Collection::Tunnels, "east", tunnel).contains("east/a  gre    198.51.100.7"));
+        assert_eq!(
+            rendered(Collection::Tunnels, "east", json!(config.virtual_networks[0].tunnels[0])),
+            "NAME    ENCAP  INNER  REMOTE        PORT  MTU       ENABLED  MONITOR\n\
+             east/a  gre    ip     198.51.100.7  -     of route  true     -\n"
+        );
+        assert_eq!(
+            rendered(Collection::Tunnels, "west", json!(config.virtual_networks[1].tunnels[0])),
+            "NAME    ENCAP   INNER  REMOTE       PORT  MTU       ENABLED  MONITOR\n\
+             west/b  geneve  ip     2001:db8::7  6081  of route  true     tcp1\n"
+        );
     }
 }

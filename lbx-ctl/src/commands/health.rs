@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use lbx_common::api::{EndpointHealth, HealthReport, HealthState, PoolHealth, Problem};
+use lbx_common::api::{EndpointHealth, HealthReport, HealthState, PoolHealth, Problem, TunnelHealth};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Context;
@@ -48,6 +48,7 @@ async fn fetch(context: &Context, pool: Option<&str>) -> Result<HealthReport, Cl
     if let Some(name) = pool {
         let names: Vec<_> = report.pools.iter().map(|pool| pool.pool.clone()).collect();
         report.pools.retain(|pool| pool.pool == name);
+        report.tunnels.clear();
         if report.pools.is_empty() {
             return Err(CliError::Refused { problem: Box::new(no_such_pool(name, &names)), file: None });
         }
@@ -73,11 +74,15 @@ fn verdicts(report: &HealthReport) -> HealthReport {
         endpoint.since_secs = None;
         endpoint.round_trip_us = None;
     }
+    for tunnel in &mut report.tunnels {
+        tunnel.since_secs = None;
+        tunnel.round_trip_us = None;
+    }
     report
 }
 
 fn render(report: &HealthReport, width: Option<u16>) -> String {
-    if report.pools.is_empty() {
+    if report.pools.is_empty() && report.tunnels.is_empty() {
         return "no pools configured\n".to_owned();
     }
     let mut pools = Table::new(["POOL", "STATE", "HEALTHY", "MONITOR"]);
@@ -91,12 +96,26 @@ fn render(report: &HealthReport, width: Option<u16>) -> String {
     }
     let endpoints = report.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |e| (pool, e)));
     let endpoints = endpoint_table(endpoints.map(|(pool, endpoint)| (pool.pool.as_str(), endpoint)));
-    let mut text = pools.render(width);
-    if !endpoints.is_empty() {
-        text.push('\n');
-        text.push_str(&endpoints.render(width));
+    let tables = [pools, endpoints, tunnel_table(&report.tunnels)];
+    let shown = tables.iter().filter(|table| !table.is_empty());
+    shown.map(|table| table.render(width)).collect::<Vec<_>>().join("\n")
+}
+
+/// Verdicts on tunnels.
+pub fn tunnel_table<'a>(tunnels: impl IntoIterator<Item = &'a TunnelHealth>) -> Table {
+    let mut table = Table::new(["TUNNEL", "GATEWAY", "MONITOR", "STATE", "SINCE", "RTT", "REASON"]);
+    for tunnel in tunnels {
+        table.row([
+            format!("{}/{}", tunnel.virtual_network, tunnel.tunnel),
+            cell(&tunnel.address),
+            cell(&tunnel.monitor),
+            cell(tunnel.state.as_str()),
+            maybe(tunnel.since_secs.map(span)),
+            maybe(tunnel.round_trip_us.map(round_trip)),
+            cell(&tunnel.reason),
+        ]);
     }
-    text
+    table
 }
 
 /// `2/3`: healthy endpoints of the enabled ones.
@@ -134,10 +153,15 @@ mod tests {
             render(&samples::health(), None),
             "POOL  STATE     HEALTHY  MONITOR\n\
              web   critical  0/1      tcp1\n\
+             web6  healthy   1/1      none\n\
              \n\
              ENDPOINT  VNET  ADDRESS       STATE      SINCE  RTT    REASON\n\
              web/a     east  10.0.0.10:80  unhealthy  1h 1m  1.2ms  connection refused\n\
-             web/b     east  10.0.0.11     disabled   -      -      -\n"
+             web/b     east  10.0.0.11     disabled   -      -      -\n\
+             web6/a    west  [fd00::1]:80  healthy    -      -      -\n\
+             \n\
+             TUNNEL  GATEWAY         MONITOR  STATE    SINCE  RTT    REASON\n\
+             west/b  [fd00::254]:22  tcp1     healthy  1m 1s  250us  -\n"
         );
         assert_eq!(render(&HealthReport::default(), None), "no pools configured\n");
     }
@@ -146,6 +170,7 @@ mod tests {
     fn only_a_new_verdict_counts_as_a_change() {
         let mut later = samples::health();
         later.pools[0].endpoints[0].since_secs = Some(3662);
+        later.tunnels[0].since_secs = Some(62);
         assert_eq!(verdicts(&later), verdicts(&samples::health()));
         later.pools[0].endpoints[0].state = HealthState::Healthy;
         assert_ne!(verdicts(&later), verdicts(&samples::health()));

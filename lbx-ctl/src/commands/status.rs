@@ -107,8 +107,9 @@ mod tests {
              INTERFACE  ROLE  XDP      WARNINGS\n\
              eth0       both  generic  the driver has no XDP\n\
              \n\
-             TUNNEL  ENCAP  REMOTE        INNER MTU  NEXT HOP\n\
-             east/a  gre    198.51.100.7       1472  02:00:00:00:00:01 by eth1\n\
+             TUNNEL  ENCAP   REMOTE        INNER MTU  NEXT HOP\n\
+             east/a  gre     198.51.100.7       1472  02:00:00:00:00:01 by eth1\n\
+             west/b  geneve  2001:db8::7        1444  unresolved (slow path)\n\
              \n\
              MAP        USED  CAPACITY\n\
              endpoints     2     16384\n"

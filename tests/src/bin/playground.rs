@@ -105,11 +105,11 @@ fn play(arguments: &Arguments) -> Result<Vec<String>> {
 }
 
 fn picture(topology: &Topology) -> String {
-    let gre = if topology.east.gre.is_some() { "in userspace" } else { "kernel device" };
+    let (east, west) = (&topology.east.far_end, &topology.west.far_end);
     format!(
         "
-  client ─── lbx ─┬─ gw-east (gre, key 42; {gre}) ─── 10.0.0.0/24: a .10, b .11
-  192.0.2.2       └─ gw-west (vxlan, VNI 43; kernel device) ─── 10.0.0.0/24: a .10, b .11
+  client ─── lbx ─┬─ gw-east (gre, key 42; {east}) ─── 10.0.0.0/24: a .10, b .11
+  192.0.2.2       └─ gw-west (vxlan, VNI 43; {west}) ─── 10.0.0.0/24: a .10, b .11
 
   VIPs: {} → east, {} → west; tcp/80 (HTTP) and udp/53 (echo)
 ",

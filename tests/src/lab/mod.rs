@@ -5,7 +5,11 @@
 
 mod model;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
@@ -13,13 +17,13 @@ use lbx_agent::{
     config::{self, model::Model},
     dataplane::{Counters as _, Image, Loaded, Pins, Sizes, apply, diff, load},
     net::next_hop::NextHop,
-    plan::{Environment, NodeFacts, plan},
+    plan::{Environment, NodeFacts, listener_ids, plan},
 };
 use lbx_common::{
     abi::program_name,
     api::{Config, HealthState, Traffic},
     packet::SlicePacket,
-    pipeline::{self, Roles},
+    pipeline::{self, PUBLIC, UNDERLAY},
     reason::{DropReason, Verdict},
 };
 
@@ -96,6 +100,11 @@ const MAX_FRAME: usize = 2048;
 pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x77];
 /// A host on the client's network whose MAC nobody knows.
 pub const UNRESOLVED_CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
+/// The client's IPv6 address.
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
+/// Another host on its network.
+pub const UNRESOLVED_CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 3);
+const LBX_PUBLIC_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 
 /// Programs, maps and a namespace to run in.
 pub struct Lab {
@@ -112,11 +121,20 @@ pub struct Lab {
 impl Lab {
     /// Loads the programs and fills the maps from `config`: all endpoints healthy, all gateways resolved.
     pub fn new(config: &Config) -> Result<Self> {
-        Self::with_down(config, &[])
+        Self::make(config, &[], None)
     }
 
     /// The same with some endpoints down, each named by pool and endpoint.
     pub fn with_down(config: &Config, down: &[(&str, &str)]) -> Result<Self> {
+        Self::make(config, down, None)
+    }
+
+    /// The same, where the public device is one of a VLAN on the underlay's: what leaves by it must be tagged.
+    pub fn with_tagged_public(config: &Config, vlan: u16) -> Result<Self> {
+        Self::make(config, &[], Some(vlan))
+    }
+
+    fn make(config: &Config, down: &[(&str, &str)], vlan: Option<u16>) -> Result<Self> {
         mount_bpffs()?;
         let name = netns::name_of(&netns::unique_run_name(), "lab");
         let netns = Netns::create(&name)?;
@@ -128,7 +146,8 @@ impl Lab {
         let model = config::validate(config.clone()).map_err(|mistakes| anyhow!("{mistakes:?}"))?;
         let mut loaded = load_programs(&root, &Sizes::new(&model.limits))?;
         let devices = Devices::make(&netns)?;
-        let image = planned(&model, &devices, down)?;
+        let vlans = vlan.map(|vlan| (devices.public, (devices.underlay, vlan))).into_iter().collect();
+        let image = planned(&model, &devices, down, &vlans)?;
         let steps = diff(&Image::observe(&loaded.memory), &image);
         apply(&mut loaded.memory, &mut loaded.counters, &steps)?;
         let tables = ModelTables::new(&loaded.memory, devices.routes());
@@ -165,17 +184,21 @@ impl Lab {
         let start = buffer.len();
         buffer.extend(frame);
         let mut packet = SlicePacket::new(&mut buffer, start);
-        let roles = |public, underlay| Roles { public, underlay };
-        let verdict = match on {
-            On::Public => pipeline::ingress(&mut packet, &self.tables, roles(true, false)),
-            On::Underlay => pipeline::ingress(&mut packet, &self.tables, roles(false, true)),
-            On::Both => pipeline::ingress(&mut packet, &self.tables, roles(true, true)),
-            On::Probe => pipeline::probe(&mut packet, &self.tables),
+        let tables = &self.tables;
+        let mut verdict = match on {
+            On::Public => pipeline::ingress(&mut packet, tables, PUBLIC),
+            On::Underlay => pipeline::ingress(&mut packet, tables, UNDERLAY),
+            On::Both => pipeline::ingress(&mut packet, tables, PUBLIC | UNDERLAY),
+            On::Probe => pipeline::probe(&mut packet, tables),
         };
+        while let Some(Verdict::Continue(stage)) = verdict.unpack() {
+            verdict = pipeline::stage(&mut packet, tables, stage);
+        }
+        let verdict = verdict.unpack().expect("the pipeline gives verdicts that there are");
         let action = match verdict {
             Verdict::Pass => Action::Pass,
-            Verdict::Drop { .. } => Action::Drop,
-            Verdict::Transmit { .. } | Verdict::ToHost => Action::Send,
+            Verdict::Drop { .. } | Verdict::Continue(_) => Action::Drop,
+            Verdict::Transmit { .. } | Verdict::Back | Verdict::ToHost => Action::Send,
         };
         HostOutcome { outcome: Outcome { action, frame: packet.bytes().to_vec() }, verdict }
     }
@@ -205,10 +228,15 @@ impl Lab {
         self.tables.drops()
     }
 
+    /// How many listeners have counters of their own.
+    pub fn listeners(&self) -> usize {
+        listener_ids(&self.image).into_values().collect::<BTreeSet<_>>().len()
+    }
+
     /// Counters of all listeners together.
     pub fn listener_traffic(&self) -> Result<Traffic> {
         let mut sum = Traffic::default();
-        for id in self.image.listeners.values().map(|listener| listener.id).filter(|&id| id != 0) {
+        for id in listener_ids(&self.image).into_values() {
             let one = self.loaded.counters.listener(id)?;
             sum.in_packets += one.in_packets;
             sum.in_bytes += one.in_bytes;
@@ -225,7 +253,8 @@ impl Lab {
         programs.map(|(name, program)| Ok((name.to_owned(), program.info()?))).collect()
     }
 
-    fn vnet_id(&self, name: &str) -> Result<u32> {
+    /// The id that the counters of a virtual network are kept under.
+    pub fn vnet_id(&self, name: &str) -> Result<u32> {
         let vnet = self.model.vnets.iter().find(|vnet| vnet.name == name);
         let vni = vnet.with_context(|| format!("there is no virtual network {name}"))?.vni;
         let found = self.image.vnets.iter().find(|(_, entry)| entry.vni == vni);
@@ -283,7 +312,11 @@ impl Devices {
         netns.ip(&format!("addr add {LBX_PUBLIC}/24 dev {PUBLIC_DEVICE}"))?;
         let client_mac = colons(PEER_MAC);
         netns.ip(&format!("neigh add {CLIENT} lladdr {client_mac} dev {PUBLIC_DEVICE} nud permanent"))?;
-        netns.sysctl("net/ipv4/conf/lbx0/forwarding", "1")?;
+        netns.ip(&format!("addr add {LBX_PUBLIC_V6}/64 dev {PUBLIC_DEVICE} nodad"))?;
+        netns.ip(&format!("neigh add {CLIENT_V6} lladdr {client_mac} dev {PUBLIC_DEVICE} nud permanent"))?;
+        for family in ["ipv4", "ipv6"] {
+            netns.sysctl(&format!("net/{family}/conf/lbx0/forwarding"), "1")?;
+        }
         let index = |name: &str| -> Result<u32> {
             netns.run(|| Ok(nix::net::if_::if_nametoindex(name)?)).with_context(|| name.to_owned())
         };
@@ -305,14 +338,20 @@ impl Devices {
 }
 
 /// What the planner makes of the model on empty maps.
-fn planned(model: &Model, devices: &Devices, down: &[(&str, &str)]) -> Result<Image> {
+fn planned(
+    model: &Model,
+    devices: &Devices,
+    down: &[(&str, &str)],
+    vlans: &BTreeMap<u32, (u32, u16)>,
+) -> Result<Image> {
     let hop = NextHop {
         ifindex: devices.underlay,
+        vlan: None,
         source_mac: devices.underlay_mac,
         destination_mac: PEER_MAC,
         mtu: 1600,
     };
-    let remotes = model.vnets.iter().filter_map(|vnet| Some(vnet.tunnel.as_ref()?.remote));
+    let remotes = model.vnets.iter().flat_map(|vnet| &vnet.tunnels).map(|tunnel| tunnel.remote);
     let next_hops = remotes.map(|remote| (remote, (Some(hop), Some(hop.mtu)))).collect();
     let mut verdicts = BTreeMap::new();
     for pool in &model.pools {
@@ -323,14 +362,17 @@ fn planned(model: &Model, devices: &Devices, down: &[(&str, &str)]) -> Result<Im
         }
     }
     let environment = Environment {
+        vlans,
         node: NodeFacts {
             lbx0: (devices.lbx0, devices.lbx0_mac),
             lbx1: (devices.lbx1, devices.lbx1_mac),
+            answer_interval: 0,
             seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
         },
         sizes: &Sizes::new(&model.limits),
         next_hops: &next_hops,
         verdicts: &verdicts,
+        tunnel_verdicts: &BTreeMap::new(),
     };
     Ok(plan(model, &environment, &Image::default())?)
 }

@@ -1,15 +1,24 @@
 //! The pipeline's questions, answered on the host: a copy of the maps, and routes that a test laid.
 
-use std::{cell::RefCell, collections::BTreeMap};
-
-use lbx_agent::dataplane::{MapId, Memory};
-use lbx_common::{
-    abi::{Bucket, EndpointEntry, NodeEntry, SlotLine, TunnelEntry, VnetEntry, Words},
-    reason::DropReason,
-    tables::{Direction, Route, RouteQuery, Tables},
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Instant,
 };
 
-use crate::topology::CLIENT;
+use lbx_agent::dataplane::{MapId, Memory, PrefixLists};
+use lbx_common::{
+    abi::{
+        Bucket, EndpointEntry, FragmentKey, FragmentValue, NodeEntry, PolicyEntry, SlotLine, TunnelEntry,
+        VnetEntry, Words,
+    },
+    api::Prefix,
+    bytes::Address,
+    ip::IpAddress,
+    reason::DropReason,
+    tables::{Carry, Direction, Route, RouteQuery, Tables},
+};
 
 /// The way to the client; everybody else on its network is unresolved.
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +37,20 @@ pub struct ModelTables {
     listeners: Vec<Bucket>,
     replies: Vec<Bucket>,
     peers: Vec<Bucket>,
+    address_ids: Vec<Bucket>,
+    addresses: Vec<Address>,
     slots: Vec<SlotLine>,
     endpoints: Vec<EndpointEntry>,
     tunnels: Vec<TunnelEntry>,
     vnets: Vec<VnetEntry>,
+    policies: Vec<PolicyEntry>,
+    prefixes: PrefixLists,
+    limits: RefCell<BTreeMap<u32, u64>>,
+    start: Instant,
     routes: Routes,
+    carry: Cell<Carry>,
     drops: RefCell<BTreeMap<(u32, DropReason), u64>>,
+    fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
 }
 
 impl ModelTables {
@@ -47,12 +64,20 @@ impl ModelTables {
             listeners: all(memory, MapId::Listeners),
             replies: all(memory, MapId::Replies),
             peers: all(memory, MapId::Peers),
+            address_ids: all(memory, MapId::AddressIds),
+            addresses: all(memory, MapId::Addresses),
             slots: all(memory, MapId::Slots),
             endpoints: all(memory, MapId::Endpoints),
             tunnels: all(memory, MapId::Tunnels),
             vnets: all(memory, MapId::Vnets),
+            policies: all(memory, MapId::Policies),
+            prefixes: memory.prefix_lists().clone(),
+            limits: RefCell::default(),
+            start: Instant::now(),
             routes,
+            carry: Cell::default(),
             drops: RefCell::default(),
+            fragments: RefCell::default(),
         }
     }
 
@@ -79,6 +104,14 @@ impl Tables for ModelTables {
         self.peers.get(index as usize)
     }
 
+    fn address_bucket(&self, index: u32) -> Option<&Bucket> {
+        self.address_ids.get(index as usize)
+    }
+
+    fn address(&self, id: u32) -> Option<&Address> {
+        self.addresses.get(id as usize)
+    }
+
     fn slot_line(&self, index: u32) -> Option<&SlotLine> {
         self.slots.get(index as usize)
     }
@@ -91,20 +124,85 @@ impl Tables for ModelTables {
         self.tunnels.get(id as usize)
     }
 
+    fn keep(&self, carry: Carry) {
+        self.carry.set(carry);
+    }
+
+    fn kept(&self) -> Carry {
+        self.carry.get()
+    }
+
+    fn forget(&self, number: u32) -> u32 {
+        number
+    }
+
+    fn may_answer(&self) -> bool {
+        true
+    }
+
+    fn remember(&self, key: &FragmentKey, first: FragmentValue) {
+        self.fragments.borrow_mut().insert(*key, first);
+    }
+
+    fn recall(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        self.fragments.borrow().get(key).copied()
+    }
+
     fn vnet(&self, id: u32) -> Option<&VnetEntry> {
         self.vnets.get(id as usize)
     }
 
-    fn route(&self, query: &RouteQuery) -> Route {
-        let destination = query.destination.octets();
-        if destination == CLIENT.octets() {
-            let Routes { ifindex, source, destination } = self.routes;
-            return Route::Direct { ifindex, source, destination };
-        }
-        // The subnet of the public device, less its own and its broadcast addresses.
-        match destination {
-            [192, 0, 2, 2..=254] => Route::ByHost,
-            _ => Route::Unreachable,
+    fn policy(&self, listener: u32) -> Option<&PolicyEntry> {
+        self.policies.get(listener as usize)
+    }
+
+    fn verdict<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32> {
+        let address = Address::from_words(address);
+        let [first, ..] = address.quads();
+        let v4 = Ipv4Addr::from(first.to_ne_bytes());
+        let address: IpAddr = if A::V6 { Ipv6Addr::from(address.0).into() } else { v4.into() };
+        let list = self.prefixes.get(&list)?;
+        // Every one is asked, which is another way than the kernel's.
+        let matching = list.iter().filter(|(prefix, _)| Prefix::around(address, prefix.length()) == **prefix);
+        matching.max_by_key(|(prefix, _)| prefix.length()).map(|(_, verdict)| *verdict)
+    }
+
+    fn limit(&self, index: u32) -> Option<u64> {
+        Some(self.limits.borrow().get(&index).copied().unwrap_or(0))
+    }
+
+    fn set_limit(&self, index: u32, bucket: u64) {
+        self.limits.borrow_mut().insert(index, bucket);
+    }
+
+    fn now_ns(&self) -> u64 {
+        // The first packet does not come at the time that an unused bucket has.
+        1 + u64::try_from(self.start.elapsed().as_nanos()).expect("tests take less than 584 years")
+    }
+
+    fn route<A: IpAddress>(&self, query: &RouteQuery<A>) -> Route {
+        let [first, second, third, last] = query.destination.quads().map(u32::to_ne_bytes);
+        // The subnets of the public device. All hosts but the client are alike, so one number stands for most of
+        // the many that a subnet of IPv6 has; no address of those is for broadcasts.
+        let number =
+            if let (false, [192, 0, 2, number], ..)
+            | (true, [0x20, 0x01, 0x0d, 0xb8], [0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, number @ (1 | 2)]) =
+                (A::V6, first, second, third, last)
+            {
+                number
+            } else if let (true, [0x20, 0x01, 0x0d, 0xb8], [0, 2, 0, 0]) = (A::V6, first, second) {
+                3
+            } else {
+                return Route::Unreachable;
+            };
+        let Routes { ifindex, source, destination } = self.routes;
+        match number {
+            // Its own and, of IPv4, its broadcast address. The lowest one is an address like any other since
+            // Linux 5.14 (58fee5fc8365, "Merge branch 'ipv4-unicast'").
+            1 | 255 => Route::Unreachable,
+            _ if query.length > 1500 => Route::TooBig { mtu: 1500 },
+            2 => Route::Direct { ifindex, source, destination },
+            _ => Route::ByHost,
         }
     }
 
@@ -112,7 +210,8 @@ impl Tables for ModelTables {
 
     fn count_endpoint(&self, _: u32, _: Direction, _: u64) {}
 
-    fn count_drop(&self, vnet: u32, reason: DropReason) {
+    fn count_drop(&self, vnet: u32, reason: u8) {
+        let reason = DropReason::from_number(reason).expect("reasons have numbers that there are");
         *self.drops.borrow_mut().entry((vnet, reason)).or_default() += 1;
     }
 }

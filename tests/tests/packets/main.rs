@@ -6,6 +6,8 @@
 
 mod cases;
 mod frames;
+mod policy;
+mod probes;
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -62,8 +64,14 @@ fn every_case_comes_out_as_it_must() {
 }
 
 /// Reasons that no packet can provoke here, with the cause.
-const UNPROVOKED: [(DropReason, &str); 4] = [
+const UNPROVOKED: [(DropReason, &str); 10] = [
+    (DropReason::TooBig, "has cases among the forms: its sender is told"),
+    (DropReason::EchoLimited, "shown end to end: here, answers are not limited"),
+    (DropReason::NoTunnel, "has a test of its own: it needs a tunnel that is off"),
     (DropReason::NoEndpoint, "has a test of its own: it needs endpoints that are down"),
+    (DropReason::Denied, "has tests of its own: it needs a service with a policy"),
+    (DropReason::RateLimited, "likewise"),
+    (DropReason::TcpFlags, "has a test of its own, over all flags"),
     (DropReason::ProbeUnmarked, "has a test of its own: it is the guard's"),
     (DropReason::NoHeadroom, "XDP gives every frame 256 bytes of room"),
     (DropReason::Inconsistent, "the planner writes no maps that contradict each other"),
@@ -92,6 +100,16 @@ fn without_a_usable_endpoint_a_flow_is_dropped() {
 }
 
 #[test]
+fn without_a_tunnel_that_is_on_a_flow_is_dropped() {
+    let mut config = config::whole();
+    config.virtual_networks[0].tunnels[0].enabled = false;
+    let lab = Lab::new(&config).unwrap();
+    let frame = frames::frame(&frames::request(EAST, "S"));
+    assert_eq!(lab.run(On::Public, &frame).unwrap().action, Action::Drop);
+    assert_eq!(lab.drops(Some("east"), DropReason::NoTunnel).unwrap(), 1);
+}
+
+#[test]
 fn the_guard_drops_what_the_agent_did_not_mark() {
     let lab = Lab::new(&config::whole()).unwrap();
     let frame = frames::frame(&frames::request(EAST, "S"));
@@ -117,10 +135,13 @@ fn packets_are_counted_by_their_inner_length_in_both_directions() {
     assert_eq!(traffic.in_packets, requests.len() as u64);
     assert_eq!(traffic.out_packets, replies.len() as u64);
     let length = |packet: &[u8]| u64::from(u16::from_be_bytes([packet[2], packet[3]]));
-    let bytes: u64 = requests.iter().map(|case| length(&case.frame[14..])).sum();
+    let bytes: u64 = requests.iter().map(|case| length(payload(&case.frame))).sum();
     assert_eq!(traffic.in_bytes, bytes);
-    let syns =
-        requests.iter().filter(|case| case.frame[23] == 6 && case.frame[14] == 0x45 && case.frame[47] == 2);
+    let is_syn = |case: &&Case| {
+        let packet = payload(&case.frame);
+        packet[9] == 6 && packet[usize::from(packet[0] & 0xf) * 4 + 13] == 2
+    };
+    let syns = requests.iter().filter(is_syn);
     assert_eq!(traffic.tcp_syns, syns.count() as u64);
 }
 
@@ -133,7 +154,7 @@ fn check(case: &Case, outcome: &Outcome, verdict: Verdict) -> anyhow::Result<()>
         ensure!(outcome.frame == expected, "sent\n{:02x?}\ninstead of\n{expected:02x?}", outcome.frame);
         Ok(())
     };
-    let original = &case.frame[14..];
+    let original = payload(&case.frame);
     match &case.becomes {
         Becomes::Passed => {
             ensure!(outcome.action == Action::Pass, "{:?}", outcome.action);
@@ -181,6 +202,13 @@ fn check(case: &Case, outcome: &Outcome, verdict: Verdict) -> anyhow::Result<()>
     }
 }
 
+/// What follows the Ethernet header and its tags.
+fn payload(frame: &[u8]) -> &[u8] {
+    let tags =
+        frame[12..].chunks(4).take_while(|tag| matches!(tag[..2], [0x81, 0x00] | [0x88, 0xa8])).count();
+    frame.get(14 + 4 * tags..).unwrap_or_default()
+}
+
 /// The inner packet of a tunnel frame, whatever flags its GRE header has.
 fn inner(frame: &[u8]) -> Vec<u8> {
     let vxlan = frame[23] == 17;
@@ -203,11 +231,10 @@ fn tunnelled(
     let packet = tunnel::unwrap(&outcome.frame)?.context("no tunnel packet")?;
     ensure!((packet.encap, packet.key) == (plan.encap, plan.vni), "{packet:?}");
     let outer = &packet.outer;
-    ensure!(outer.source == LBX_UNDERLAY.octets() && outer.destination == plan.gateway_address.octets());
-    ensure!(outer.time_to_live == 64 && outer.header_checksum == outer.calc_header_checksum(), "{outer:?}");
-    ensure!(!outer.more_fragments && outer.fragment_offset.value() == 0);
-    if let Some((source, _, checksum)) = packet.udp {
-        ensure!(source >= 49_152 && checksum == 0, "outer UDP {source} {checksum}");
+    ensure!(outer.source == LBX_UNDERLAY && outer.destination == plan.gateway_address);
+    ensure!(outer.ttl == 64 && packet.extras == tunnel::Extras::default(), "{packet:?}");
+    if let Some(udp) = packet.udp {
+        ensure!(udp.source >= 49_152 && !udp.checksummed, "{udp:?}");
         let macs = (tunnel::mac(GATEWAY_INNER_MAC)?, tunnel::mac(LBX_INNER_MAC)?);
         ensure!(packet.inner_macs == Some(macs), "{:?}", packet.inner_macs);
     }
@@ -221,8 +248,8 @@ fn tunnelled(
     // Padding may follow the packet in its frame.
     let inside = packet.inner.get(..expected.len()).context("the inner packet is short")?;
     ensure!(inside == expected, "inside\n{inside:02x?}\ninstead of\n{expected:02x?}");
-    ensure!(outer.dont_fragment == (expected[6] & 0x40 != 0), "outer DF is inner DF");
+    ensure!(outer.dont_fragment == Some(expected[6] & 0x40 != 0), "outer DF is inner DF");
     let length = usize::from(u16::from_be_bytes([expected[2], expected[3]]));
-    ensure!(usize::from(outer.total_len) == length + if packet.udp.is_some() { 50 } else { 28 });
+    ensure!(outer.packet_bytes == length + if packet.udp.is_some() { 50 } else { 28 });
     Ok(())
 }

@@ -78,17 +78,21 @@ async fn patch_changes_named_fields_and_null_removes_one() {
     let endpoint = &server.config().pools[0].endpoints[0];
     assert!((endpoint.weight - 0.3).abs() < f64::EPSILON);
     assert_eq!(endpoint.port, None);
-    assert_eq!(endpoint.address, "10.0.0.10".parse::<std::net::Ipv4Addr>().unwrap());
+    assert_eq!(endpoint.address, "10.0.0.10".parse::<std::net::IpAddr>().unwrap());
 }
 
 #[tokio::test]
 async fn wrong_types_and_unknown_fields_are_found_at_their_path() {
     let server = Server::start();
     for (body, path, word) in [
-        (json!({"address": "10.0.0"}), "pools[0].endpoints[1].address", "IPv4"),
+        (
+            json!({"address": "10.0.0"}),
+            "pools[0].endpoints[1].address",
+            "`10.0.0` is not an IP address: write it as",
+        ),
         (json!({"wieght": 1}), "pools[0].endpoints[1].wieght", "unknown field `wieght`"),
-        (json!({"port": "x"}), "pools[0].endpoints[1].port", "u16"),
-        (json!({"virtual_network": null}), "pools[0].endpoints[1]", "missing field `virtual_network`"),
+        (json!({"port": "x"}), "pools[0].endpoints[1].port", "a whole number from 0 to 65535"),
+        (json!({"virtual_network": null}), "pools[0].endpoints[1].virtual_network", "is missing"),
     ] {
         let request = server.request(Method::PATCH, "/v1/pools/web/endpoints/b").json(&body);
         let problem = server.refused(request).await;
@@ -104,6 +108,50 @@ async fn wrong_types_and_unknown_fields_are_found_at_their_path() {
 }
 
 #[tokio::test]
+async fn every_mistake_of_a_body_is_named_and_nothing_is_changed() {
+    let server = Server::start();
+    let body = json!({
+        "address": "203.0.113.8O", "listen": ["tcp/9-8", "udp/any"], "allow": ["10.0.0.1/8", "::/0", "all"],
+        "rate_limit": {"per_sorce": 1},
+    });
+    let problem = server.refused(server.request(Method::PATCH, "/v1/services/web").json(&body)).await;
+    let mut paths: Vec<_> = problem.mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+    paths.sort_unstable();
+    assert_eq!(
+        paths,
+        [
+            "services[0].address",
+            "services[0].allow[0]",
+            "services[0].allow[2]",
+            "services[0].listen[0]",
+            "services[0].rate_limit.per_sorce"
+        ]
+    );
+    assert_eq!(server.config(), config());
+}
+
+#[tokio::test]
+async fn fields_inside_a_field_are_patched_one_by_one() {
+    let server = Server::start();
+    for (patch, limits) in [
+        (json!({"rate_limit": {"new_flows_per_second": 1000}}), (1000, 0)),
+        (json!({"rate_limit": {"per_source": 10}}), (1000, 10)),
+        (json!({"rate_limit": {"new_flows_per_second": null}}), (0, 10)),
+        (json!({"rate_limit": null}), (0, 0)),
+    ] {
+        let report = server.write(Method::PATCH, "/v1/services/web", patch).await;
+        assert_eq!(report.changes[0].fields[0].field, "rate_limit");
+        let limit = server.config().services[0].rate_limit;
+        assert_eq!((limit.new_flows_per_second, limit.per_source), limits);
+    }
+    let body = json!({"probe_source": {"ipv4": "10.255.42.1", "ipv6": "fd00:255::1"}});
+    server.write(Method::PATCH, "/v1/virtual_networks/east", body).await;
+    server.write(Method::PATCH, "/v1/virtual_networks/east", json!({"probe_source": {"ipv4": null}})).await;
+    let source = server.config().virtual_networks[0].probe_source;
+    assert_eq!((source.ipv4, source.ipv6), (None, Some("fd00:255::1".parse().unwrap())));
+}
+
+#[tokio::test]
 async fn what_is_in_use_is_not_deleted_and_every_user_is_listed() {
     let server = Server::start();
     for (path, referrers) in [
@@ -113,6 +161,8 @@ async fn what_is_in_use_is_not_deleted_and_every_user_is_listed() {
         ),
         ("/v1/monitors/tcp1", &["pools[0].monitor"]),
         ("/v1/pools/web", &["services[0].pools[0]"]),
+        ("/v1/monitors/gateway", &["virtual_networks[0].tunnels[0].monitor"]),
+        ("/v1/virtual_networks/east/tunnels/a", &["pools[0].endpoints[0].tunnels[0]"]),
     ] {
         let problem = server.refused(server.request(Method::DELETE, path)).await;
         assert_eq!((problem.kind.as_str(), problem.status), ("referenced", 409), "{path}");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lbx_common::api::{Config, Limits};
+use lbx_common::api::{Config, Forwarding, Limits};
 
 use super::{Report, pool::table_size};
 
@@ -10,13 +10,18 @@ use super::{Report, pool::table_size};
 const MAX_IDS: u32 = 65_535;
 const MAX_LISTENERS: u32 = 1_048_576;
 const MAX_TABLE_SLOTS: u32 = 16_777_216;
+const MAX_PREFIXES: u32 = 1_048_576;
+const MAX_FRAGMENTS: u32 = 1_048_576;
 
 pub(super) fn check(config: &Config, report: &mut Report) {
-    let Limits { listeners, endpoints, tunnels, virtual_networks, table_slots } = config.limits;
+    let Limits { listeners, endpoints, tunnels, virtual_networks, table_slots, prefixes, fragments } =
+        config.limits;
     let listener_count = config.services.iter().map(|service| service.listen.len() as u64).sum();
     let endpoint_count = config.pools.iter().map(|pool| pool.endpoints.len() as u64).sum();
     let tunnel_count = config.virtual_networks.iter().map(|network| network.tunnels.len() as u64).sum();
     let network_count = config.virtual_networks.len() as u64;
+    let prefix_count =
+        config.services.iter().map(|service| (service.allow.len() + service.deny.len()) as u64).sum();
     let slot_count = config.pools.iter().map(|pool| u64::from(table_size(pool))).sum();
     for (name, limit, max, used, what) in [
         ("listeners", listeners, MAX_LISTENERS, listener_count, "listeners in all services"),
@@ -24,6 +29,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         ("tunnels", tunnels, MAX_IDS, tunnel_count, "tunnels"),
         ("virtual_networks", virtual_networks, MAX_IDS, network_count, "virtual networks"),
         ("table_slots", table_slots, MAX_TABLE_SLOTS, slot_count, "slots in the lookup tables of all pools"),
+        ("prefixes", prefixes, MAX_PREFIXES, prefix_count, "prefixes in `allow` and `deny` of all services"),
+        ("fragments", fragments, MAX_FRAGMENTS, 0, "fragments"),
     ] {
         if limit == 0 || limit > max {
             report.note(format!("limits.{name}"), format!("found {limit}, expected 1 to {max}"));
@@ -46,12 +53,14 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
 }
 
-/// Entries that match replies to listeners: one for each listener and endpoint of its pool.
+/// Entries that match replies to listeners: one for each listener and endpoint of its pool, where replies come
+/// back through lbx.
 pub(super) fn reply_entries(config: &Config) -> u64 {
     let sizes: HashMap<&str, u64> =
         config.pools.iter().map(|pool| (pool.name.as_str(), pool.endpoints.len() as u64)).collect();
     let size = |name: &String| sizes.get(name.as_str()).copied().unwrap_or(0);
-    let entries = config.services.iter().map(|service| {
+    let nat = config.services.iter().filter(|service| service.forwarding == Forwarding::Nat);
+    let entries = nat.map(|service| {
         let endpoints: u64 = service.pools.iter().map(size).sum();
         endpoints.saturating_mul(service.listen.len() as u64)
     });

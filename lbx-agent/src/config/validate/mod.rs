@@ -3,26 +3,32 @@
 //! Each check also resolves what it checked, and leaves out what it cannot resolve after noting why: the
 //! pieces are complete exactly when no mistake was noted. All checks run, whatever the others found.
 
+mod address;
+mod endpoint;
 mod limits;
+mod listen;
 mod monitor;
 mod node;
 mod overlap;
+mod policy;
 mod pool;
 mod service;
+mod tunnel;
 mod vnet;
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::collections::HashMap;
 
 use lbx_common::api::{Config, Mistake};
 
+use self::address::unicast;
 use super::{MAX_MISTAKES, model::Model, names};
 
 /// Checks `config`; returns the model, or every mistake.
 pub fn validate(config: Config) -> Result<Model, Vec<Mistake>> {
     let mut report = Report::default();
     node::check(&config, &mut report);
-    let vnets = vnet::check(&config, &mut report);
     let monitors = monitor::check(&config, &mut report);
+    let vnets = vnet::check(&config, &monitors, &mut report);
     let pools = pool::check(&config, &monitors, &mut report);
     let services = service::check(&config, &mut report);
     limits::check(&config, &mut report);
@@ -32,7 +38,7 @@ pub fn validate(config: Config) -> Result<Model, Vec<Mistake>> {
     }
     Ok(Model {
         interfaces: config.node.interfaces.clone(),
-        tunnel_source: config.node.tunnel_source.ipv4,
+        tunnel_source: config.node.tunnel_source,
         limits: config.limits.clone(),
         vnets,
         pools,
@@ -98,24 +104,6 @@ impl<K: std::hash::Hash + Eq> Seen<K> {
             }
         }
     }
-}
-
-/// Whether `address` can belong to one host on a network.
-fn unicast(address: Ipv4Addr) -> Result<(), String> {
-    // RFC 6890 §2.2.2: "this network" and class E are never the source or destination of a packet.
-    let [first, ..] = address.octets();
-    let what = if address.is_broadcast() {
-        "the broadcast address"
-    } else if address.is_multicast() {
-        "a multicast address"
-    } else if address.is_loopback() {
-        "a loopback address"
-    } else if first == 0 || first >= 240 {
-        "a reserved address"
-    } else {
-        return Ok(());
-    };
-    Err(format!("{address} is {what}: write the address of one host"))
 }
 
 #[cfg(test)]

@@ -6,20 +6,37 @@ use humantime::format_duration;
 use lbx_common::api::{Config, Monitor};
 
 use super::Report;
+use crate::config::names::Index;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_INTERVAL: Duration = Duration::from_hours(1);
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 const MAX_RETRIES: u8 = 10;
 
-/// All monitors, in the order of the configuration.
-pub(super) fn check(config: &Config, report: &mut Report) -> Vec<Arc<Monitor>> {
+/// All monitors, to be found by name.
+pub(super) struct Monitors<'a> {
+    all: Vec<Arc<Monitor>>,
+    names: Index<'a>,
+}
+
+impl Monitors<'_> {
+    /// The monitor called `name`; one that is not there is noted at `path`.
+    pub(super) fn find(&self, name: &str, path: &str, report: &mut Report) -> Option<Arc<Monitor>> {
+        let index = report.take(|| format!("{path}.monitor"), self.names.find("monitor", name))?;
+        self.all.get(index).cloned()
+    }
+}
+
+pub(super) fn check<'a>(config: &'a Config, report: &mut Report) -> Monitors<'a> {
     let monitors = &config.monitors;
     report.names("monitors", "monitor", monitors.iter().map(|monitor| monitor.name.as_str()));
     for (index, monitor) in monitors.iter().enumerate() {
         check_one(monitor, &format!("monitors[{index}]"), report);
     }
-    monitors.iter().cloned().map(Arc::new).collect()
+    Monitors {
+        all: monitors.iter().cloned().map(Arc::new).collect(),
+        names: Index::new(monitors.iter().map(|monitor| monitor.name.as_str())),
+    }
 }
 
 fn check_one(monitor: &Monitor, path: &str, report: &mut Report) {

@@ -1,6 +1,6 @@
 //! Rules for the version and for `node`.
 
-use lbx_common::api::{Config, Interface, Role};
+use lbx_common::api::{Config, Family, Interface, Role};
 
 use crate::{
     net::probe_path::{LBX0, LBX1},
@@ -69,16 +69,18 @@ fn interfaces(config: &Config, report: &mut Report) {
 }
 
 fn tunnel_source(config: &Config, report: &mut Report) {
-    const PATH: &str = "node.tunnel_source.ipv4";
-    match config.node.tunnel_source.ipv4 {
-        Some(address) => {
-            report.take(|| PATH.to_owned(), unicast(address));
+    let tunnels = || config.virtual_networks.iter().flat_map(|network| &network.tunnels);
+    for family in Family::ALL {
+        let path = || format!("node.tunnel_source.{}", family.field());
+        if let Some(address) = config.node.tunnel_source.of(family) {
+            report.take(path, unicast(address));
+        } else if let Some(tunnel) = tunnels().find(|tunnel| Family::of(tunnel.remote) == family) {
+            let message = format!(
+                "missing: tunnel `{}` leads to {}, so give the {family} address of this machine that it starts \
+                 from",
+                tunnel.name, tunnel.remote,
+            );
+            report.note(path(), message);
         }
-        None if config.virtual_networks.iter().any(|network| !network.tunnels.is_empty()) => {
-            let message =
-                "missing: there are tunnels, so give the address of this machine that they start from";
-            report.note(PATH, message);
-        }
-        None => {}
     }
 }

@@ -1,29 +1,48 @@
 //! Rules for `services`.
 
-use std::net::Ipv4Addr;
+use std::collections::HashMap;
 
-use lbx_common::api::{Config, Protocol, Service};
+use lbx_common::api::{Config, Endpoint, Family, NoEndpoint, Pool, Service};
 
 use crate::config::{model, names::Index};
 
-use super::{Report, Seen, unicast};
+use super::{
+    Report,
+    listen::{self, Listeners},
+    policy::{self, Echo},
+    unicast,
+};
 
 pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service> {
     let services = &config.services;
     report.names("services", "service", services.iter().map(|service| service.name.as_str()));
     let pools = Index::new(config.pools.iter().map(|pool| pool.name.as_str()));
-    let mut listeners = Seen::default();
+    let first_members = first_members(config);
+    let (mut listeners, mut echo) = (Listeners::default(), Echo::default());
     let mut resolved = Vec::with_capacity(services.len());
     for (index, service) in services.iter().enumerate() {
         let path = format!("services[{index}]");
         address(config, service, &path, report);
-        listen(service, &path, &mut listeners, report);
-        resolved.extend(pool(service, &path, &pools, report).map(|pool| model::Service {
+        listeners.check(service, &path, report);
+        echo.check(service, &path, report);
+        policy::prefixes(service, &path, report);
+        let Some(pool) = pool(service, &path, &pools, report) else { continue };
+        if let Some(members) = config.pools.get(pool) {
+            family(service, members, &path, &first_members, report);
+            listen::room(service, members, &path, report);
+        }
+        resolved.push(model::Service {
             name: service.name.clone(),
             address: service.address,
             listen: service.listen.clone(),
             pool,
-        }));
+            forwarding: service.forwarding,
+            icmp_echo: service.icmp_echo,
+            reject: service.no_endpoint == NoEndpoint::Reject,
+            allow: service.allow.clone(),
+            deny: service.deny.clone(),
+            rate_limit: service.rate_limit,
+        });
     }
     resolved
 }
@@ -32,26 +51,41 @@ fn address(config: &Config, service: &Service, path: &str, report: &mut Report) 
     let here = || format!("{path}.address");
     let address = service.address;
     report.take(here, unicast(address));
-    if config.node.tunnel_source.ipv4 == Some(address) {
+    if config.node.tunnel_source.contains(address) {
         let message = format!("{address} is node.tunnel_source: clients need an address of their own");
         report.note(here(), message);
     }
 }
 
-fn listen(service: &Service, path: &str, seen: &mut Seen<(Ipv4Addr, Protocol, u16)>, report: &mut Report) {
-    if service.listen.is_empty() {
-        report.note(format!("{path}.listen"), "the list is empty: write what is served, as `[tcp/443]`");
-    }
-    for (index, listener) in service.listen.iter().enumerate() {
-        let here = format!("{path}.listen[{index}]");
-        let key = (service.address, listener.protocol, listener.port);
-        if let Some(first) = seen.before(key, &format!("`{}` ({here})", service.name)) {
-            let message = format!(
-                "service `{}` and service {first} both listen on {} {listener}: a listener belongs to one",
-                service.name, service.address,
-            );
-            report.note(here, message);
+/// The first endpoint of each family in each pool.
+fn first_members(config: &Config) -> HashMap<(&str, Family), &Endpoint> {
+    let mut first = HashMap::new();
+    for pool in &config.pools {
+        for endpoint in &pool.endpoints {
+            first.entry((pool.name.as_str(), Family::of(endpoint.address))).or_insert(endpoint);
         }
+    }
+    first
+}
+
+/// Packets are not translated from one family to the other.
+fn family(
+    service: &Service,
+    pool: &Pool,
+    path: &str,
+    first_members: &HashMap<(&str, Family), &Endpoint>,
+    report: &mut Report,
+) {
+    let own = Family::of(service.address);
+    let others = Family::ALL.into_iter().filter(|&family| family != own);
+    for other in others {
+        let Some(endpoint) = first_members.get(&(pool.name.as_str(), other)) else { continue };
+        let message = format!(
+            "{}, the address of service `{}`, is {own}, but endpoint `{}` of pool `{}` has {other}, {}: name a pool \
+             with {own} endpoints only",
+            service.address, service.name, endpoint.name, pool.name, endpoint.address,
+        );
+        report.note(format!("{path}.pools[0]"), message);
     }
 }
 

@@ -98,9 +98,9 @@ fn references_and_defaults_are_resolved() {
     assert_eq!(model.services.iter().map(|service| service.pool).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(model.pools[0].monitor.as_ref().unwrap().name, "m");
     assert_eq!(model.pools[0].endpoints[0].weight, 100);
-    let ports: Vec<_> = model.vnets.iter().map(|vnet| vnet.tunnel.as_ref().unwrap().port).collect();
+    let ports: Vec<_> = model.vnets.iter().map(|vnet| vnet.tunnels[0].port).collect();
     assert_eq!(ports, [0, 4789]);
-    assert_eq!(model.vnets[1].tunnel.as_ref().unwrap().inner_mac, [2, 0x6c, 0x62, 0x78, 0, 2]);
+    assert_eq!(model.vnets[1].tunnels[0].inner_mac, [2, 0x6c, 0x62, 0x78, 0, 2]);
 }
 
 #[test]
@@ -207,19 +207,6 @@ fn interfaces_exist_once_for_each_side() {
 }
 
 #[test]
-fn tunnels_start_somewhere() {
-    refuses(
-        &[("/node/tunnel_source", json!({}))],
-        "node.tunnel_source.ipv4: missing: there are tunnels, so give the address of this machine",
-    );
-    refuses(
-        &[("/node/tunnel_source/ipv4", json!("127.0.0.1"))],
-        "node.tunnel_source.ipv4: 127.0.0.1 is a loopback address: write the address of one host",
-    );
-    validate(Config::default()).unwrap();
-}
-
-#[test]
 fn the_hash_seed_has_a_form() {
     let digits = "0123456789abcdefABCDEF0123456789";
     accepts_each("/node/hash_seed", [json!("file:/etc/lbx/seed"), json!("file:seed"), json!(digits)]);
@@ -251,110 +238,6 @@ fn every_address_is_that_of_one_host() {
                 &format!("{path}: {address} is {what}: write the address of one"),
             );
         }
-    }
-}
-
-#[test]
-fn vnis_are_unique_and_fit_their_encapsulation() {
-    accepts(&[("/virtual_networks/0/vni", json!(u32::MAX))]);
-    accepts(&[("/virtual_networks/1/vni", json!(16_777_215))]);
-    refuses(
-        &[("/virtual_networks/0/vni", json!(0))],
-        "virtual_networks[0].vni: 0 is not a key: write 1 or more",
-    );
-    refuses(
-        &[("/virtual_networks/1/vni", json!(42))],
-        "virtual_networks[1].vni: 42 is taken by virtual_networks[0] (`east`)",
-    );
-    refuses(
-        &[("/virtual_networks/1/vni", json!(16_777_216))],
-        "virtual_networks[1].vni: 16777216 does not fit tunnel `w`: a vxlan key has 24 bits, 16777215 at most",
-    );
-}
-
-#[test]
-fn probes_have_a_source_of_their_own() {
-    let without = ("/virtual_networks/0/probe_source", json!({}));
-    refuses(
-        std::slice::from_ref(&without),
-        "virtual_networks[0].probe_source.ipv4: missing: monitor `m` checks endpoint `a` of pool `db` here, so give",
-    );
-    accepts(&[without.clone(), ("/pools/0/endpoints/0/enabled", json!(false))]);
-    accepts(&[without, ("/pools/0/monitor", json!(null))]);
-    refuses(
-        &[("/virtual_networks/1/probe_source/ipv4", json!("10.255.42.1"))],
-        "virtual_networks[1].probe_source.ipv4: 10.255.42.1 is taken by virtual_networks[0] (`east`)",
-    );
-    refuses(
-        &[("/virtual_networks/0/probe_source/ipv4", json!("10.0.0.1"))],
-        "pools[0].endpoints[0].address: 10.0.0.1 is the probe_source of `east`: they must differ",
-    );
-}
-
-#[test]
-fn a_network_has_one_tunnel_to_another_machine() {
-    let second = |remote: &str| json!({"name": "e2", "encap": "gre", "remote": remote});
-    refuses(
-        &[("/virtual_networks/0/tunnels/-", second("198.51.100.9"))],
-        "virtual_networks[0].tunnels[1]: several tunnels per virtual network are not supported yet: keep one",
-    );
-    let mistakes = check(&[("/virtual_networks/0/tunnels/-", second("198.51.100.7"))]).unwrap_err();
-    assert_eq!(mistakes[1].message, "this is the same path as virtual_networks[0].tunnels[0]: keep one");
-    refuses(
-        &[("/virtual_networks/0/tunnels/0/remote", json!("192.0.2.10"))],
-        "virtual_networks[0].tunnels[0].remote: 192.0.2.10 is node.tunnel_source, this machine",
-    );
-    refuses(
-        &[("/virtual_networks/0/tunnels/0/name", json!("É"))],
-        "virtual_networks[0].tunnels[0].name: `É` is not",
-    );
-    // Several networks behind one gateway.
-    accepts(&[("/virtual_networks/1/tunnels/0/remote", json!("198.51.100.7"))]);
-}
-
-#[test]
-fn a_tunnel_has_what_its_encapsulation_has() {
-    let (gre, vxlan) = ("/virtual_networks/0/tunnels/0", "/virtual_networks/1/tunnels/0");
-    accepts(&[(&format!("{vxlan}/port"), json!(8472))]);
-    refuses(
-        &[(&format!("{vxlan}/port"), json!(0))],
-        "virtual_networks[1].tunnels[0].port: 0 is not a port: write 1 to 65535",
-    );
-    refuses(
-        &[(&format!("{gre}/port"), json!(4789))],
-        "virtual_networks[0].tunnels[0].port: a gre tunnel has no port: leave it out",
-    );
-    refuses(
-        &[(&format!("{gre}/inner_mac"), json!("02:00:00:00:00:01"))],
-        "virtual_networks[0].tunnels[0].inner_mac: a gre tunnel has no inner_mac",
-    );
-    for (tunnel, path, least) in [(gre, "virtual_networks[0]", 604), (vxlan, "virtual_networks[1]", 626)] {
-        let mtu = format!("{tunnel}/mtu");
-        accepts_each(&mtu, [json!(least), json!(65_535)]);
-        refuses(
-            &[(&mtu, json!(least - 1))],
-            &format!("{path}.tunnels[0].mtu: {} is too small: a ", least - 1),
-        );
-    }
-    let mac = format!("{vxlan}/inner_mac");
-    accepts_each(&mac, [json!("02:00:00:00:00:01"), json!("AA:bb:CC:dd:EE:ff")]);
-    let wrong = [
-        "",
-        "02:00:00:00:00",
-        "02:00:00:00:00:01:02",
-        "2:0:0:0:0:1",
-        "02-00-00-00-00-01",
-        "+2:00:00:00:00:01",
-    ];
-    for text in wrong {
-        let expected =
-            format!("virtual_networks[1].tunnels[0].inner_mac: `{text}` is not a MAC address: write it as");
-        refuses(&[(&mac, json!(text))], &expected);
-    }
-    for text in ["01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"] {
-        let expected =
-            format!("virtual_networks[1].tunnels[0].inner_mac: {text} is not the address of one interface");
-        refuses(&[(&mac, json!(text))], &expected);
     }
 }
 
@@ -394,4 +277,10 @@ fn monitors_finish_within_their_interval() {
     }
 }
 
+mod families;
+mod forwarding;
+mod listeners;
+mod networks;
+mod policies;
 mod pools_and_services;
+mod tunnels;

@@ -1,32 +1,115 @@
-//! Rules for `virtual_networks` and their `tunnels`.
+//! Rules for `virtual_networks`.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::IpAddr,
+};
 
-use lbx_common::api::{Config, Encap, Tunnel, VirtualNetwork};
+use lbx_common::api::{Config, Encap, Endpoint, Family, Pool, Tunnel, VirtualNetwork};
 
 use crate::config::model;
 
-use super::{Report, Seen, unicast};
+use super::{Report, Seen, monitor::Monitors, tunnel, unicast};
 
-/// RFC 7348 §8.
-const VXLAN_PORT: u16 = 4789;
-/// RFC 7348 §5: the VXLAN network identifier has 24 bits.
-const MAX_VXLAN_VNI: u32 = (1 << 24) - 1;
-/// Smallest inner packet that must fit: what every IPv4 host takes (RFC 791 §3.1).
-const MIN_INNER_MTU: u16 = 576;
-const INNER_MAC: [u8; 6] = [0x02, 0x6c, 0x62, 0x78, 0x00, 0x02];
+/// RFC 7348 §5, RFC 8926 §3.4: the key of VXLAN and Geneve has 24 bits.
+const MAX_SHORT_VNI: u32 = (1 << 24) - 1;
 
-pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Vnet> {
+pub(super) fn check(config: &Config, monitors: &Monitors<'_>, report: &mut Report) -> Vec<model::Vnet> {
     let networks = &config.virtual_networks;
     report.names("virtual_networks", "virtual network", networks.iter().map(|network| network.name.as_str()));
+    let users = Users::new(config);
     let (mut vnis, mut sources) = (Seen::default(), Seen::default());
+    let mut tunnels = tunnel::Checker::new(config, monitors);
     let each = networks.iter().enumerate().map(|(index, network)| {
         let path = format!("virtual_networks[{index}]");
         vni(network, &path, &mut vnis, report);
-        probe_source(config, network, &path, &mut sources, report);
-        tunnels(config, network, &path, report)
+        for family in Family::ALL {
+            probe_source(network, family, &path, &users, &mut sources, report);
+        }
+        let carries_ipv6 = |tunnel: &str| {
+            let name = network.name.as_str();
+            users.ipv6.contains(&(name, None)) || users.ipv6.contains(&(name, Some(tunnel)))
+        };
+        model::Vnet {
+            name: network.name.clone(),
+            vni: network.vni,
+            probe_source: network.probe_source,
+            tunnels: tunnels.check(network, carries_ipv6, &path, report),
+        }
     });
     each.collect()
+}
+
+/// Who needs what of the networks.
+struct Users<'a> {
+    /// Something in each network and family that is probed.
+    probed: HashMap<(&'a str, Family), Probed<'a>>,
+    /// Networks and tunnels that lead to IPv6 endpoints; `None` = all tunnels of the network.
+    ipv6: HashSet<(&'a str, Option<&'a str>)>,
+    /// Addresses that must not be probe sources, and what they are.
+    owners: HashMap<IpAddr, String>,
+}
+
+impl<'a> Users<'a> {
+    fn new(config: &'a Config) -> Self {
+        let mut this = Self { probed: HashMap::new(), ipv6: HashSet::new(), owners: HashMap::new() };
+        for pool in &config.pools {
+            for endpoint in &pool.endpoints {
+                let network = endpoint.virtual_network.as_str();
+                let family = Family::of(endpoint.address);
+                if family == Family::Ipv6 {
+                    let named = endpoint.tunnels.iter().map(|tunnel| (network, Some(tunnel.as_str())));
+                    this.ipv6.extend(named);
+                    if endpoint.tunnels.is_empty() {
+                        this.ipv6.insert((network, None));
+                    }
+                }
+                if pool.monitor.is_some() && endpoint.enabled {
+                    this.probed.entry((network, family)).or_insert(Probed::Endpoint(pool, endpoint));
+                }
+            }
+        }
+        for network in &config.virtual_networks {
+            for tunnel in network.tunnels.iter().filter(|tunnel| tunnel.enabled && tunnel.monitor.is_some()) {
+                let Some(address) = tunnel.probe_address else { continue };
+                let key = (network.name.as_str(), Family::of(address));
+                this.probed.entry(key).or_insert(Probed::Tunnel(tunnel));
+            }
+        }
+        for address in Family::ALL.into_iter().filter_map(|family| config.node.tunnel_source.of(family)) {
+            this.owners.insert(address, "node.tunnel_source".to_owned());
+        }
+        for service in &config.services {
+            let owner = || format!("the address of service `{}`", service.name);
+            this.owners.entry(service.address).or_insert_with(owner);
+        }
+        for tunnel in config.virtual_networks.iter().flat_map(|network| &network.tunnels) {
+            let owner = || format!("the gateway of tunnel `{}`", tunnel.name);
+            this.owners.entry(tunnel.remote).or_insert_with(owner);
+        }
+        this
+    }
+}
+
+/// What a monitor checks.
+#[derive(Clone, Copy)]
+enum Probed<'a> {
+    Endpoint(&'a Pool, &'a Endpoint),
+    Tunnel(&'a Tunnel),
+}
+
+impl fmt::Display for Probed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Endpoint(Pool { monitor, .. }, _) | Self::Tunnel(Tunnel { monitor, .. })) = self;
+        write!(f, "monitor `{}` checks ", monitor.as_deref().unwrap_or_default())?;
+        match self {
+            Self::Endpoint(pool, endpoint) => {
+                write!(f, "endpoint `{}` of pool `{}`", endpoint.name, pool.name)
+            }
+            Self::Tunnel(tunnel) => write!(f, "tunnel `{}`", tunnel.name),
+        }
+    }
 }
 
 fn vni(network: &VirtualNetwork, path: &str, seen: &mut Seen<u32>, report: &mut Report) {
@@ -37,37 +120,43 @@ fn vni(network: &VirtualNetwork, path: &str, seen: &mut Seen<u32>, report: &mut 
     } else if let Some(first) = seen.before(vni, &described(path, &network.name)) {
         report.note(here(), format!("{vni} is taken by {first}: give each virtual network its own"));
     }
-    if vni > MAX_VXLAN_VNI
-        && let Some(tunnel) = network.tunnels.iter().find(|tunnel| tunnel.encap == Encap::Vxlan)
+    let is_short = |encap| match encap {
+        Encap::Vxlan | Encap::Geneve => true,
+        Encap::Gre | Encap::GreUdp => false,
+    };
+    if vni > MAX_SHORT_VNI
+        && let Some(tunnel) = network.tunnels.iter().find(|tunnel| is_short(tunnel.encap))
     {
         let message = format!(
-            "{vni} does not fit tunnel `{}`: a vxlan key has 24 bits, {MAX_VXLAN_VNI} at most (gre takes 32)",
-            tunnel.name
+            "{vni} does not fit tunnel `{}`: a {} key has 24 bits, {MAX_SHORT_VNI} at most (gre and gre-udp take \
+             32)",
+            tunnel.name,
+            tunnel.encap.as_str(),
         );
         report.note(here(), message);
     }
 }
 
 fn probe_source(
-    config: &Config,
     network: &VirtualNetwork,
+    family: Family,
     path: &str,
-    seen: &mut Seen<Ipv4Addr>,
+    users: &Users<'_>,
+    seen: &mut Seen<IpAddr>,
     report: &mut Report,
 ) {
-    let here = || format!("{path}.probe_source.ipv4");
-    let Some(address) = network.probe_source.ipv4 else {
-        if let Some((pool, endpoint, monitor)) = first_probed(config, &network.name) {
+    let here = || format!("{path}.probe_source.{}", family.field());
+    let Some(address) = network.probe_source.of(family) else {
+        if let Some(probed) = users.probed.get(&(network.name.as_str(), family)) {
             let message = format!(
-                "missing: monitor `{monitor}` checks endpoint `{endpoint}` of pool `{pool}` here, so give an \
-                 address that the far end routes back into the tunnel"
+                "missing: {probed} here, so give an {family} address that the far end routes back into the tunnel"
             );
             report.note(here(), message);
         }
         return;
     };
     report.take(here, unicast(address));
-    if let Some(owner) = owner(config, address) {
+    if let Some(owner) = users.owners.get(&address) {
         let message = format!(
             "{address} is {owner}: packets from a probe source go into its tunnel, so give an address that \
              nothing else uses"
@@ -77,127 +166,6 @@ fn probe_source(
     if let Some(first) = seen.before(address, &described(path, &network.name)) {
         report.note(here(), format!("{address} is taken by {first}: give each virtual network its own"));
     }
-}
-
-/// What else an address is that must not be a probe source.
-fn owner(config: &Config, address: Ipv4Addr) -> Option<String> {
-    if config.node.tunnel_source.ipv4 == Some(address) {
-        return Some("node.tunnel_source".to_owned());
-    }
-    if let Some(service) = config.services.iter().find(|service| service.address == address) {
-        return Some(format!("the address of service `{}`", service.name));
-    }
-    let tunnels = config.virtual_networks.iter().flat_map(|network| &network.tunnels);
-    let tunnel = tunnels.into_iter().find(|tunnel| tunnel.remote == address)?;
-    Some(format!("the gateway of tunnel `{}`", tunnel.name))
-}
-
-/// Pool, endpoint and monitor of one that is probed in the network.
-fn first_probed<'a>(config: &'a Config, network: &str) -> Option<(&'a str, &'a str, &'a str)> {
-    config.pools.iter().find_map(|pool| {
-        let monitor = pool.monitor.as_deref()?;
-        let probed =
-            |endpoint: &&lbx_common::api::Endpoint| endpoint.enabled && endpoint.virtual_network == network;
-        Some((pool.name.as_str(), pool.endpoints.iter().find(probed)?.name.as_str(), monitor))
-    })
-}
-
-fn tunnels(config: &Config, network: &VirtualNetwork, path: &str, report: &mut Report) -> model::Vnet {
-    let all = &network.tunnels;
-    report.names(
-        &format!("{path}.tunnels"),
-        "tunnel of a network",
-        all.iter().map(|tunnel| tunnel.name.as_str()),
-    );
-    if all.len() > 1 {
-        let message = "several tunnels per virtual network are not supported yet: keep one";
-        report.note(format!("{path}.tunnels[1]"), message);
-    }
-    let mut paths = Seen::default();
-    let mut resolved = None;
-    for (index, tunnel) in all.iter().enumerate() {
-        let here = format!("{path}.tunnels[{index}]");
-        let checked = check_tunnel(config, tunnel, &here, report);
-        let key = (tunnel.encap, tunnel.remote, tunnel.port.unwrap_or(VXLAN_PORT));
-        if let Some(first) = paths.before(key, &here) {
-            report.note(here, format!("this is the same path as {first}: keep one"));
-        }
-        resolved = resolved.or(checked);
-    }
-    model::Vnet {
-        name: network.name.clone(),
-        vni: network.vni,
-        probe_source: network.probe_source.ipv4,
-        tunnel: resolved,
-    }
-}
-
-fn check_tunnel(config: &Config, tunnel: &Tunnel, path: &str, report: &mut Report) -> Option<model::Tunnel> {
-    let &Tunnel { encap, remote, .. } = tunnel;
-    let at = |field: &str| format!("{path}.{field}");
-    report.take(|| at("remote"), unicast(remote));
-    if config.node.tunnel_source.ipv4 == Some(remote) {
-        let message =
-            format!("{remote} is node.tunnel_source, this machine: write the address of the gateway");
-        report.note(at("remote"), message);
-    }
-    for (field, given) in [("port", tunnel.port.is_some()), ("inner_mac", tunnel.inner_mac.is_some())] {
-        if given && encap != Encap::Vxlan {
-            report.note(at(field), format!("a {} tunnel has no {field}: leave it out", encap.as_str()));
-        }
-    }
-    if tunnel.port == Some(0) {
-        report.note(at("port"), "0 is not a port: write 1 to 65535, or leave it out for 4789");
-    }
-    let min_mtu = MIN_INNER_MTU + overhead(encap);
-    if let Some(mtu) = tunnel.mtu.filter(|&mtu| mtu < min_mtu) {
-        let message = format!(
-            "{mtu} is too small: a {} tunnel takes {} bytes itself and must leave {MIN_INNER_MTU} for the inner \
-             packet, so write {min_mtu} to 65535",
-            encap.as_str(),
-            overhead(encap),
-        );
-        report.note(at("mtu"), message);
-    }
-    let inner_mac = match &tunnel.inner_mac {
-        Some(text) => report.take(|| at("inner_mac"), parse_mac(text))?,
-        None => INNER_MAC,
-    };
-    let port = if encap == Encap::Vxlan { tunnel.port.unwrap_or(VXLAN_PORT) } else { 0 };
-    Some(model::Tunnel { name: tunnel.name.clone(), encap, remote, port, mtu: tunnel.mtu, inner_mac })
-}
-
-/// Bytes of the outer packet around the inner one.
-const fn overhead(encap: Encap) -> u16 {
-    match encap {
-        // IPv4, GRE with key.
-        Encap::Gre => 20 + 8,
-        // IPv4, UDP, VXLAN, inner Ethernet.
-        Encap::Vxlan => 20 + 8 + 8 + 14,
-    }
-}
-
-fn parse_mac(text: &str) -> Result<[u8; 6], String> {
-    let wrong = || format!("`{text}` is not a MAC address: write it as `02:6c:62:78:00:02`");
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
-        if !part.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
-    }
-    if parts.next().is_some() {
-        return Err(wrong());
-    }
-    let [first, ..] = mac;
-    if first & 1 == 1 || mac == [0; 6] {
-        return Err(format!(
-            "{text} is not the address of one interface: write that of the gateway's device"
-        ));
-    }
-    Ok(mac)
 }
 
 fn described(path: &str, name: &str) -> String {

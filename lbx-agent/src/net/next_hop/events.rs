@@ -1,7 +1,11 @@
 //! What the kernel tells about links, addresses, routes, rules and neighbours, reduced to which remotes must
 //! be resolved again.
 
-use std::{collections::BTreeSet, io, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use futures_util::{StreamExt, stream::BoxStream};
 use rtnetlink::{
@@ -9,7 +13,7 @@ use rtnetlink::{
     packet_core::NetlinkPayload,
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        route::{RouteAddress, RouteAttribute, RouteMessage},
+        route::{RouteAttribute, RouteMessage},
     },
 };
 
@@ -17,7 +21,7 @@ use super::{
     neighbour::via_of,
     resolve::{Via, Way},
 };
-use crate::net::NetError;
+use crate::net::{NetError, netlink::ip};
 
 /// One thing that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub(super) enum Event {
     /// A device came, went or changed.
     Link(u32),
     /// A route to this prefix came or went.
-    Route(Ipv4Addr, u8),
+    Route(IpAddr, u8),
     /// Something that may change any way, or events were lost.
     Anything,
     /// Something that changes none.
@@ -48,6 +52,9 @@ impl Events {
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv6Rule,
         ];
         let (connection, _, messages) =
             rtnetlink::new_multicast_connection(&groups).map_err(NetError::Open)?;
@@ -79,18 +86,18 @@ fn event_of(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Event {
 }
 
 fn route_event(route: &RouteMessage) -> Event {
-    if route.header.address_family != AddressFamily::Inet {
+    // A default route names no destination.
+    let default: IpAddr = if route.header.address_family == AddressFamily::Inet {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else if route.header.address_family == AddressFamily::Inet6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
         return Event::Nothing;
-    }
+    };
     let destination = route.attributes.iter().find_map(|attribute| {
-        if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
-            Some(*address)
-        } else {
-            None
-        }
+        if let RouteAttribute::Destination(address) = attribute { ip(address) } else { None }
     });
-    let destination = destination.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    Event::Route(destination, route.header.destination_prefix_length)
+    Event::Route(destination.unwrap_or(default), route.header.destination_prefix_length)
 }
 
 /// What has changed since the last round.
@@ -99,7 +106,7 @@ pub(super) struct Dirty {
     everything: bool,
     links: BTreeSet<u32>,
     neighbours: BTreeSet<Via>,
-    routes: BTreeSet<(Ipv4Addr, u8)>,
+    routes: BTreeSet<(IpAddr, u8)>,
 }
 
 impl Dirty {
@@ -120,7 +127,7 @@ impl Dirty {
     }
 
     /// Whether the way to a remote may be another one now.
-    pub(super) fn touches(&self, remote: Ipv4Addr, way: &Way) -> bool {
+    pub(super) fn touches(&self, remote: IpAddr, way: &Way) -> bool {
         self.everything
             || way.via.is_some_and(|via| self.neighbours.contains(&via))
             || way.ifindex.is_some_and(|ifindex| self.links.contains(&ifindex))
@@ -128,9 +135,16 @@ impl Dirty {
     }
 }
 
-fn covers(destination: Ipv4Addr, length: u8, address: Ipv4Addr) -> bool {
-    let mask = u32::MAX.checked_shl(32_u32.saturating_sub(length.into())).unwrap_or(0);
-    (destination.to_bits() ^ address.to_bits()) & mask == 0
+fn covers(destination: IpAddr, length: u8, address: IpAddr) -> bool {
+    // As if both were IPv6: the bits that are compared then stand at the upper end of the number.
+    let differing = match (destination, address) {
+        (IpAddr::V4(destination), IpAddr::V4(address)) => {
+            u128::from(destination.to_bits() ^ address.to_bits()) << 96
+        }
+        (IpAddr::V6(destination), IpAddr::V6(address)) => destination.to_bits() ^ address.to_bits(),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+    };
+    u32::from(length) <= differing.leading_zeros()
 }
 
 #[cfg(test)]
@@ -139,11 +153,23 @@ mod tests {
 
     #[test]
     fn a_prefix_covers_its_addresses_only() {
-        assert!(covers([10, 1, 0, 0].into(), 16, [10, 1, 2, 3].into()));
-        assert!(!covers([10, 1, 0, 0].into(), 16, [10, 2, 2, 3].into()));
-        assert!(covers([0, 0, 0, 0].into(), 0, [10, 2, 2, 3].into()));
-        assert!(covers([10, 2, 2, 3].into(), 32, [10, 2, 2, 3].into()));
-        assert!(!covers([10, 2, 2, 3].into(), 32, [10, 2, 2, 2].into()));
+        for (destination, length, address, expected) in [
+            ("10.1.0.0", 16, "10.1.2.3", true),
+            ("10.1.0.0", 16, "10.2.2.3", false),
+            ("0.0.0.0", 0, "10.2.2.3", true),
+            ("10.2.2.3", 32, "10.2.2.3", true),
+            ("10.2.2.3", 32, "10.2.2.2", false),
+            ("2001:db8:1::", 48, "2001:db8:1:ffff::3", true),
+            ("2001:db8:1::", 48, "2001:db8:2::3", false),
+            ("::", 0, "2001:db8::3", true),
+            ("2001:db8::3", 128, "2001:db8::3", true),
+            ("2001:db8::3", 128, "2001:db8::2", false),
+            ("0.0.0.0", 0, "2001:db8::3", false),
+            ("::", 0, "10.2.2.3", false),
+        ] {
+            let covered = covers(destination.parse().unwrap(), length, address.parse().unwrap());
+            assert_eq!(covered, expected, "{address} in {destination}/{length}");
+        }
     }
 
     #[test]

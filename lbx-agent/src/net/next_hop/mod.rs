@@ -13,7 +13,7 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::Ipv4Addr,
+    net::IpAddr,
     time::Duration,
 };
 
@@ -30,7 +30,7 @@ use self::{
     events::{Dirty, Events},
     resolve::{Via, Way},
 };
-use super::{NetError, netlink};
+use super::{NetError, netlink, port::Port};
 
 /// Time in which further events are gathered after the first one: a link that goes down makes many.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -38,9 +38,12 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 /// The way to a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextHop {
-    /// Output device.
+    /// Device that takes the frames: the output device of the route, or where that is a VLAN device its
+    /// parent.
     pub ifindex: u32,
-    /// MAC address of the output device.
+    /// VLAN id to tag the frames with, by IEEE 802.1Q.
+    pub vlan: Option<u16>,
+    /// MAC address of the output device of the route.
     pub source_mac: [u8; 6],
     /// MAC address of the gateway or of the router before it.
     pub destination_mac: [u8; 6],
@@ -52,8 +55,9 @@ pub struct NextHop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextHopEvent {
     /// Outer address of the gateway.
-    pub remote: Ipv4Addr,
-    /// The way; `None` while there is no route or nobody answers for the next hop.
+    pub remote: IpAddr,
+    /// The way; `None` while there is no route or nobody answers for the next hop, and where the frames need
+    /// more than one tag or leave in another namespace, which only the kernel can do.
     pub next_hop: Option<NextHop>,
     /// MTU of the route; known as soon as there is one, even while the neighbour is not.
     pub route_mtu: Option<u16>,
@@ -63,7 +67,7 @@ pub struct NextHopEvent {
 /// for each remote at first, then one whenever its answer changes. A remote that left the list gets none.
 pub fn spawn(
     token: CancellationToken,
-    remotes: watch::Receiver<Vec<Ipv4Addr>>,
+    remotes: watch::Receiver<Vec<IpAddr>>,
     tx: mpsc::Sender<NextHopEvent>,
 ) -> Result<JoinHandle<Result<(), NetError>>, NetError> {
     // Listen first, ask later: an event between the two is then seen.
@@ -83,7 +87,7 @@ struct Known {
 struct Resolver {
     handle: Handle,
     tx: mpsc::Sender<NextHopEvent>,
-    known: HashMap<Ipv4Addr, Known>,
+    known: HashMap<IpAddr, Known>,
     /// Neighbours that the kernel was asked to keep fresh.
     kept: BTreeSet<Via>,
 }
@@ -92,14 +96,14 @@ impl Resolver {
     async fn run(
         mut self,
         mut events: Events,
-        mut remotes: watch::Receiver<Vec<Ipv4Addr>>,
+        mut remotes: watch::Receiver<Vec<IpAddr>>,
     ) -> Result<(), NetError> {
         // Entries that an agent before this one asked for, and that are not wanted any more, are let go
         // after the first round.
         self.kept = neighbour::kept_by_lbx(&self.handle).await?;
         let mut dirty = Dirty::everything();
         loop {
-            let wanted: BTreeSet<Ipv4Addr> = remotes.borrow_and_update().iter().copied().collect();
+            let wanted: BTreeSet<IpAddr> = remotes.borrow_and_update().iter().copied().collect();
             self.known.retain(|remote, _| wanted.contains(remote));
             for remote in wanted {
                 let stale = self.known.get(&remote).is_none_or(|known| dirty.touches(remote, &known.way));
@@ -125,16 +129,14 @@ impl Resolver {
     }
 
     /// Resolves one remote again. Says whether anybody still listens.
-    async fn refresh(&mut self, remote: Ipv4Addr) -> Result<bool, NetError> {
+    async fn refresh(&mut self, remote: IpAddr) -> Result<bool, NetError> {
         let (way, destination_mac) = resolve::resolve(&self.handle, remote).await?;
         if let Some(via) = way.via {
             self.kept.insert(via);
         }
-        let next_hop = way.egress.zip(destination_mac).map(|(egress, destination_mac)| NextHop {
-            ifindex: egress.ifindex,
-            source_mac: egress.mac,
-            destination_mac,
-            mtu: egress.mtu,
+        let next_hop = way.egress.zip(destination_mac).and_then(|(egress, destination_mac)| {
+            let Port { ifindex, vlan } = egress.port?;
+            Some(NextHop { ifindex, vlan, source_mac: egress.mac, destination_mac, mtu: egress.mtu })
         });
         let event = NextHopEvent { remote, next_hop, route_mtu: way.egress.map(|egress| egress.mtu) };
         let news = self.known.get(&remote).is_none_or(|known| known.sent != event);

@@ -3,15 +3,19 @@
 //! XDP traffic does not refresh an entry, so the kernel is asked to probe it forever (`NTF_EXT_MANAGED`,
 //! since Linux 5.16). Older kernels ignore that attribute; there an entry that went stale is used once
 //! (`NTF_USE`), which makes the kernel probe it.
+//!
+//! The kernel's own neighbour solicitations have a link-local source (`ndisc_ns_create` in
+//! `net/ipv6/ndisc.c`), so an IPv6 gateway is resolved only by a device with a link-local address, which
+//! RFC 4291 §2.1 asks of every interface.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::{
     Handle,
     packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
-        AddressFamily, RouteNetlinkMessage,
+        RouteNetlinkMessage,
         neighbour::{
             NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
             NeighbourState,
@@ -66,10 +70,10 @@ pub async fn release_all(handle: &Handle) -> Result<(), NetError> {
 
 /// The neighbours that lbx asked the kernel to keep fresh.
 pub(super) async fn kept_by_lbx(handle: &Handle) -> Result<BTreeSet<Via>, NetError> {
+    // Of no family, which is of all.
     let entries: Vec<NeighbourMessage> = handle
         .neighbours()
         .get()
-        .set_address_family(AddressFamily::Inet)
         .execute()
         .try_collect()
         .await
@@ -78,15 +82,18 @@ pub(super) async fn kept_by_lbx(handle: &Handle) -> Result<BTreeSet<Via>, NetErr
     Ok(kept.filter_map(via_of).collect())
 }
 
-/// Which neighbour an IPv4 entry is about.
+/// Which neighbour an entry is about.
 pub(super) fn via_of(entry: &NeighbourMessage) -> Option<Via> {
-    entry.attributes.iter().find_map(|attribute| {
+    let address = entry.attributes.iter().find_map(|attribute| {
         if let NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) = attribute {
-            Some(Via { ifindex: entry.header.ifindex, address: *address })
+            Some(IpAddr::V4(*address))
+        } else if let NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) = attribute {
+            Some(IpAddr::V6(*address))
         } else {
             None
         }
-    })
+    })?;
+    Some(Via { ifindex: entry.header.ifindex, address })
 }
 
 fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
@@ -119,13 +126,13 @@ async fn request(
     create: u16,
 ) -> Result<(), NetError> {
     let Via { ifindex, address } = via;
-    let what = |address: Ipv4Addr| format!("ask the kernel to resolve neighbour {address}");
+    let what = |address: IpAddr| format!("ask the kernel to resolve neighbour {address}");
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = netlink::family(address);
     message.header.ifindex = ifindex;
     message.header.flags = NeighbourFlags::Use;
     message.attributes = vec![
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
+        NeighbourAttribute::Destination(address.into()),
         NeighbourAttribute::Protocol(protocol),
         NeighbourAttribute::ExtFlags(ext_flags),
     ];

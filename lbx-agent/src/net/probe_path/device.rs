@@ -23,18 +23,18 @@ pub(super) async fn ensure(handle: &Handle) -> Result<ProbePath, NetError> {
             .await?
             .ok_or(NetError::Answer { what: LBX0.to_owned(), lacks: "the device just made" })?
     };
-    let path = ProbePath {
-        lbx0: Link { ifindex: lbx0.header.index, mac: LBX0_MAC },
-        lbx1: Link { ifindex: lbx1.header.index, mac: LBX1_MAC },
-    };
-    for (name, link) in [(LBX0, path.lbx0), (LBX1, path.lbx1)] {
-        sysctl::disable_ipv6(name)?;
+    let ends = [(LBX0, LBX0_MAC, &lbx0), (LBX1, LBX1_MAC, &lbx1)];
+    for (name, mac, observed) in ends {
+        // Before IPv6, which a device has only with an MTU that is large enough.
+        shape(handle, name, mac, observed).await?;
+    }
+    let forwards_ipv6 = set_up_ipv6()?;
+    for (name, _, observed) in ends {
         // XDP on the other end would see unfinished checksums and segments that are none.
         let off = Some(false);
         let offloads = Offloads { tx_checksum: off, tso: off, gso: off, ..Offloads::default() };
         set_offloads(name, offloads)?;
-        let observed = if name == LBX0 { &lbx0 } else { &lbx1 };
-        set(handle, name, link, observed).await?;
+        raise(handle, name, observed).await?;
     }
     // A veth takes redirected frames only where its other end polls, which it does with an XDP program or
     // with GRO (`veth_xdp_xmit` in drivers/net/veth.c). lbx0 has none until the agent has attached.
@@ -54,7 +54,43 @@ pub(super) async fn ensure(handle: &Handle) -> Result<ProbePath, NetError> {
     ] {
         sysctl::set_ipv4(device, key, value)?;
     }
-    Ok(path)
+    Ok(ProbePath {
+        lbx0: Link { ifindex: lbx0.header.index, mac: LBX0_MAC },
+        lbx1: Link { ifindex: lbx1.header.index, mac: LBX1_MAC },
+        forwards_ipv6,
+    })
+}
+
+/// Readies the two ends for IPv6, before they are up. Says whether packets that arrive on lbx0 are forwarded.
+///
+/// Tried on Linux 6.18 with `conf.all.forwarding` 0: `bpf_fib_lookup` asks for `conf.lbx0.forwarding` alone
+/// (`bpf_ipv6_fib_lookup` in `net/core/filter.c`), while the kernel forwards a packet that arrived on lbx0 only
+/// with `conf.lbx0.force_forwarding` or `conf.all.forwarding` (`ip6_forward` in `net/ipv6/ip6_output.c`), so
+/// that the former without the latter would lose the slow path in silence. The source of such a packet may be
+/// anything but link-local: IPv6 has neither `rp_filter` nor `accept_local`, and a VIP or another address of
+/// the host itself passes.
+fn set_up_ipv6() -> Result<bool, NetError> {
+    if !sysctl::has_ipv6() {
+        return Ok(false);
+    }
+    for (device, key, value) in [
+        // lbx1 receives probes, and XDP takes all of them. What it passes must go nowhere.
+        (LBX1, "disable_ipv6", "1"),
+        // No link-local address: nobody on this link is to be talked to.
+        (LBX0, "addr_gen_mode", "1"),
+        (LBX0, "accept_ra", "0"),
+        (LBX0, "router_solicitations", "0"),
+        (LBX0, "disable_ipv6", "0"),
+        (LBX0, "forwarding", "1"),
+    ] {
+        sysctl::set_ipv6(device, key, value)?;
+    }
+    if sysctl::has_ipv6_key(LBX0, "force_forwarding") {
+        sysctl::set_ipv6(LBX0, "force_forwarding", "1")?;
+        return Ok(true);
+    }
+    // All of the host's devices: not ours to switch on.
+    Ok(sysctl::get_ipv6("all", "forwarding")? == "1")
 }
 
 /// Deletes the pair if it is there and ours.
@@ -101,31 +137,46 @@ fn lone(link: &LinkMessage, missing: &str) -> &'static str {
 }
 
 async fn create(handle: &Handle) -> Result<(), NetError> {
-    // The builder takes no attributes for the peer; `set` gives them to both ends before they are up.
+    // The builder takes no attributes for the peer; `shape` gives them to both ends before they are up.
     let message = LinkVeth::new(LBX0, LBX1).build();
     let what = format!("make the veth pair {LBX0}/{LBX1}");
     handle.link().add(message).execute().await.map_err(NetError::netlink(what))
 }
 
-/// Gives one end its MAC, MTU and flags, as far as it has others.
-async fn set(handle: &Handle, name: &str, wanted: Link, observed: &LinkMessage) -> Result<(), NetError> {
-    let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(wanted.ifindex);
+/// Gives one end its MAC, MTU and flags, as far as it has others; whether it is up stays.
+async fn shape(handle: &Handle, name: &str, wanted: [u8; 6], observed: &LinkMessage) -> Result<(), NetError> {
+    let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(observed.header.index);
     let mut differs = false;
-    if mac(observed) != Some(wanted.mac) {
-        message = message.address(wanted.mac.to_vec());
+    if mac(observed) != Some(wanted) {
+        message = message.address(wanted.to_vec());
         differs = true;
     }
     if mtu(observed) != Some(MTU) {
         message = message.mtu(MTU);
         differs = true;
     }
-    if !observed.header.flags.contains(LinkFlags::Up | LinkFlags::Noarp) {
-        message = message.arp(false).up();
+    let flags = observed.header.flags;
+    if !flags.contains(LinkFlags::Noarp) || flags.contains(LinkFlags::Multicast) {
+        // No multicast, because an IPv6 router joins groups and reports them.
+        message = message.arp(false).multicast(false);
         differs = true;
     }
-    if !differs {
+    if differs { change(handle, name, message).await } else { Ok(()) }
+}
+
+/// Sets one end up, where it is not.
+async fn raise(handle: &Handle, name: &str, observed: &LinkMessage) -> Result<(), NetError> {
+    if observed.header.flags.contains(LinkFlags::Up) {
         return Ok(());
     }
+    change(handle, name, LinkMessageBuilder::<LinkUnspec>::new().index(observed.header.index).up()).await
+}
+
+async fn change(
+    handle: &Handle,
+    name: &str,
+    message: LinkMessageBuilder<LinkUnspec>,
+) -> Result<(), NetError> {
     handle
         .link()
         .change(message.build())

@@ -1,8 +1,8 @@
-//! Addresses, routes and rules of the probe path.
+//! Addresses, routes and rules of the probe path, of both families.
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use futures_util::TryStreamExt;
@@ -10,27 +10,30 @@ use rtnetlink::{
     Handle, IpVersion, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
-        address::{AddressAttribute, AddressMessage, AddressScope},
+        address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
         link::{LinkAttribute, LinkMessage},
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope},
+        route::{RouteAttribute, RouteMessage, RouteScope},
         rule::{RuleAction, RuleAttribute},
     },
 };
 
-use super::{LBX0, PROBE_TABLE, ProbePathWanted, ROUTE_PROTOCOL, Rule, VIP_TABLE};
-use crate::net::{NetError, netlink::link_by_index};
+use super::{Family, LBX0, PROBE_TABLE, ProbePathWanted, ROUTE_PROTOCOL, Rule, VIP_TABLE, host_bits};
+use crate::net::{
+    NetError,
+    netlink::{ip, link_by_index},
+};
 
 /// lbx0 has exactly these addresses afterwards.
-pub(super) async fn ensure_addresses(
-    handle: &Handle,
-    lbx0: u32,
-    wanted: &[Ipv4Addr],
-) -> Result<(), NetError> {
-    let mut missing: BTreeSet<Ipv4Addr> = wanted.iter().copied().collect();
-    let mut get = handle.address().get();
-    get.message_mut().header.family = AddressFamily::Inet;
-    let observed: Vec<_> =
-        get.execute().try_collect().await.map_err(NetError::netlink("list the addresses of this host"))?;
+pub(super) async fn ensure_addresses(handle: &Handle, lbx0: u32, wanted: &[IpAddr]) -> Result<(), NetError> {
+    let mut missing: BTreeSet<IpAddr> = wanted.iter().copied().collect();
+    // Of no family, which is of all.
+    let observed: Vec<_> = handle
+        .address()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(NetError::netlink("list the addresses of this host"))?;
     let (ours, others): (Vec<_>, Vec<_>) = observed.into_iter().partition(|m| m.header.index == lbx0);
     for message in &others {
         if let Some(address) = local_address(message).filter(|address| missing.contains(address)) {
@@ -42,25 +45,48 @@ pub(super) async fn ensure_addresses(
     }
     for message in ours {
         let Some(address) = local_address(&message) else { continue };
-        if message.header.prefix_len != 32 || !missing.remove(&address) {
+        if message.header.prefix_len != host_bits(address) || !missing.remove(&address) {
             let what = format!("remove address {address} from {LBX0}");
             handle.address().del(message).execute().await.map_err(NetError::netlink(what))?;
         }
     }
     for address in missing {
-        let mut request = handle.address().add(lbx0, address.into(), 32);
-        // Scope link: the kernel must never pick it as the source of anybody else's packets.
-        request.message_mut().header.scope = AddressScope::Link;
+        let mut request = handle.address().add(lbx0, address, host_bits(address));
+        unattractive(request.message_mut(), address);
         let what = format!("add the probe source {address} to {LBX0}");
         request.execute().await.map_err(NetError::netlink(what))?;
     }
     Ok(())
 }
 
-fn local_address(message: &AddressMessage) -> Option<Ipv4Addr> {
-    message.attributes.iter().find_map(|attribute| {
-        if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
-    })
+/// The kernel must never pick a probe source for anybody else's packets.
+fn unattractive(message: &mut AddressMessage, address: IpAddr) {
+    match address {
+        IpAddr::V4(_) => message.header.scope = AddressScope::Link,
+        // The scope of an IPv6 address is in its bits. A deprecated one comes after all others (RFC 6724 §5,
+        // rule 3), and serves those who bind to it.
+        IpAddr::V6(_) => {
+            let mut lifetime = CacheInfo::default();
+            lifetime.ifa_valid = u32::MAX;
+            message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+            // No route in the main table, and nobody on lbx0 who could hold it, too.
+            let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+            message.attributes.push(AddressAttribute::Flags(flags));
+        }
+    }
+}
+
+/// An address of this host: `IFA_LOCAL`, which IPv6 gives only where there is a peer as well.
+fn local_address(message: &AddressMessage) -> Option<IpAddr> {
+    let (mut local, mut address) = (None, None);
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(value) = attribute {
+            local = Some(*value);
+        } else if let AddressAttribute::Address(value) = attribute {
+            address = Some(*value);
+        }
+    }
+    local.or(address)
 }
 
 fn name(link: &LinkMessage) -> Option<String> {
@@ -69,31 +95,38 @@ fn name(link: &LinkMessage) -> Option<String> {
     })
 }
 
-/// The two tables hold exactly the wanted routes afterwards.
+/// The two tables of a family hold exactly the wanted routes afterwards.
 pub(super) async fn ensure_routes(
     handle: &Handle,
+    family: Family,
     lbx0: u32,
     wanted: &ProbePathWanted,
 ) -> Result<(), NetError> {
-    let everything = (!wanted.probe_sources.is_empty()).then_some((Ipv4Addr::UNSPECIFIED, 0));
-    let vips = wanted.vips.iter().map(|vip| (*vip, 32));
+    let everything = wanted.probe_sources.iter().any(|source| Family::of(*source) == family);
+    let everything = everything.then(|| (family.unspecified(), 0));
+    let vips = wanted.vips.iter().filter(|vip| Family::of(**vip) == family);
+    let vips = vips.map(|vip| (*vip, host_bits(*vip)));
     for (table, prefixes) in [
         (PROBE_TABLE, everything.into_iter().collect::<BTreeSet<_>>()),
         (VIP_TABLE, vips.collect::<BTreeSet<_>>()),
     ] {
-        ensure_table(handle, lbx0, table, prefixes).await?;
+        ensure_table(handle, family, lbx0, table, prefixes).await?;
     }
     Ok(())
 }
 
 async fn ensure_table(
     handle: &Handle,
+    family: Family,
     lbx0: u32,
     table: u32,
-    mut missing: BTreeSet<(Ipv4Addr, u8)>,
+    mut missing: BTreeSet<(IpAddr, u8)>,
 ) -> Result<(), NetError> {
     let mut filter = RouteMessage::default();
-    filter.header.address_family = AddressFamily::Inet;
+    filter.header.address_family = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
     filter.attributes.push(RouteAttribute::Table(table));
     let observed: Result<Vec<_>, _> = handle.route().get(filter).execute().try_collect().await;
     // A table that was never used does not exist, which strict sockets are told.
@@ -106,7 +139,7 @@ async fn ensure_table(
         if table_of(&message) != table {
             continue;
         }
-        let prefix = prefix_of(&message);
+        let prefix = prefix_of(&message, family);
         let via_lbx0 = message.attributes.contains(&RouteAttribute::Oif(lbx0));
         if !via_lbx0 || !missing.remove(&prefix) {
             let what = format!("remove the route to {}/{} from table {table}", prefix.0, prefix.1);
@@ -114,17 +147,30 @@ async fn ensure_table(
         }
     }
     for (address, length) in missing {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .table_id(table)
-            .destination_prefix(address, length)
-            .output_interface(lbx0)
-            .scope(RouteScope::Link)
-            .protocol(ROUTE_PROTOCOL)
-            .build();
+        let route = route(address, length, lbx0, table);
         let what = format!("add a route to {address}/{length} by {LBX0} to table {table}");
         handle.route().add(route).execute().await.map_err(NetError::netlink(what))?;
     }
     Ok(())
+}
+
+fn route(address: IpAddr, length: u8, lbx0: u32, table: u32) -> RouteMessage {
+    // One expression each: the builder's type is that of the family.
+    match address {
+        IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, length)
+            .table_id(table)
+            .output_interface(lbx0)
+            .scope(RouteScope::Link)
+            .protocol(ROUTE_PROTOCOL)
+            .build(),
+        IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, length)
+            .table_id(table)
+            .output_interface(lbx0)
+            .protocol(ROUTE_PROTOCOL)
+            .build(),
+    }
 }
 
 fn table_of(message: &RouteMessage) -> u32 {
@@ -135,23 +181,23 @@ fn table_of(message: &RouteMessage) -> u32 {
     attribute.unwrap_or_else(|| message.header.table.into())
 }
 
-fn prefix_of(message: &RouteMessage) -> (Ipv4Addr, u8) {
+fn prefix_of(message: &RouteMessage, family: Family) -> (IpAddr, u8) {
     let address = message.attributes.iter().find_map(|attribute| {
-        if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
-            Some(*address)
-        } else {
-            None
-        }
+        if let RouteAttribute::Destination(address) = attribute { ip(address) } else { None }
     });
-    (address.unwrap_or(Ipv4Addr::UNSPECIFIED), message.header.destination_prefix_length)
+    (address.unwrap_or(family.unspecified()), message.header.destination_prefix_length)
 }
 
-/// Of our priorities, exactly the wanted rules exist afterwards.
-pub(super) async fn ensure_rules(handle: &Handle, wanted: &[Rule]) -> Result<(), NetError> {
+/// Of our priorities, exactly the wanted rules of a family exist afterwards.
+pub(super) async fn ensure_rules(handle: &Handle, family: Family, wanted: &[Rule]) -> Result<(), NetError> {
     let mut missing = wanted.to_vec();
+    let version = match family {
+        Family::V4 => IpVersion::V4,
+        Family::V6 => IpVersion::V6,
+    };
     let observed: Vec<_> = handle
         .rule()
-        .get(IpVersion::V4)
+        .get(version)
         .execute()
         .try_collect()
         .await
@@ -166,16 +212,24 @@ pub(super) async fn ensure_rules(handle: &Handle, wanted: &[Rule]) -> Result<(),
         }
     }
     for rule in missing {
-        let mut request =
-            handle.rule().add().v4().action(RuleAction::ToTable).priority(rule.priority).table_id(rule.table);
-        // The builder's default table; one above 255 is told by attribute alone.
-        request.message_mut().header.table = 0;
-        request.message_mut().attributes.push(RuleAttribute::Protocol(ROUTE_PROTOCOL));
-        if let Some(source) = rule.source {
-            request = request.source_prefix(source, 32);
-        }
         let what = format!("add the routing rule with priority {}", rule.priority);
-        request.execute().await.map_err(NetError::netlink(what))?;
+        add_rule(handle, family, rule).await.map_err(NetError::netlink(what))?;
     }
     Ok(())
+}
+
+async fn add_rule(handle: &Handle, family: Family, rule: Rule) -> Result<(), rtnetlink::Error> {
+    let mut request =
+        handle.rule().add().action(RuleAction::ToTable).priority(rule.priority).table_id(rule.table);
+    // The builder's default table; one above 255 is told by attribute alone.
+    request.message_mut().header.table = 0;
+    request.message_mut().attributes.push(RuleAttribute::Protocol(ROUTE_PROTOCOL));
+    if let Some(source) = rule.source {
+        request.message_mut().header.src_len = host_bits(source);
+        request.message_mut().attributes.push(RuleAttribute::Source(source));
+    }
+    match family {
+        Family::V4 => request.v4().execute().await,
+        Family::V6 => request.v6().execute().await,
+    }
 }

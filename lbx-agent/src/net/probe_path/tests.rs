@@ -1,15 +1,14 @@
 //! The probe path in namespaces.
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    os::fd::AsRawFd,
-    time::Duration,
-};
+mod fib;
+mod packets;
+
+use std::{net::IpAddr, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use lbx_common::api::{Monitor, MonitorKind};
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
 };
 use rtnetlink::{
     MulticastGroup,
@@ -17,23 +16,44 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         link::{LinkAttribute, State},
+        route::{RouteAttribute, RouteType},
     },
 };
 use tokio::time::timeout;
 
 use super::{LBX0, LBX0_MAC, LBX1, LBX1_MAC, ProbePath, ProbePathWanted, ensure, remove};
-use crate::health::tcp::{self, ProbeError};
 use crate::net::{NetError, netlink, sysctl, testing::Namespace};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-
-fn wanted() -> ProbePathWanted {
-    ProbePathWanted { probe_sources: vec![[10, 255, 42, 1].into(), [10, 255, 43, 1].into()], vips: vec![VIP] }
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+fn wanted() -> ProbePathWanted {
+    ProbePathWanted {
+        probe_sources: addresses(&["10.255.42.1", "10.255.43.1", "fd00:ff:42::1", "fd00:ff:43::1"]),
+        vips: addresses(&["203.0.113.80", "2001:db8:80::80"]),
+    }
+}
+
+/// Makes the probe path, and waits until the kernel is done: it sets a carrier on, and puts IPv6 addresses
+/// into its routes, a moment after it was asked.
 fn ensure_in(host: &Namespace, wanted: &ProbePathWanted) -> ProbePath {
-    try_ensure_in(host, wanted).unwrap()
+    host.block_on(async || {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Route];
+        let (connection, _, mut events) = rtnetlink::new_multicast_connection(&groups).unwrap();
+        tokio::spawn(connection);
+        let path = ensure(&netlink::connect().unwrap(), wanted).await.unwrap();
+        let done = || {
+            let local = host.ip("-6 route show table local");
+            let routed = |source: &IpAddr| source.is_ipv4() || local.contains(&format!("local {source} "));
+            [LBX0, LBX1].iter().all(|end| host.ip(&format!("link show {end}")).contains("state UP"))
+                && wanted.probe_sources.iter().all(routed)
+        };
+        while !done() {
+            timeout(Duration::from_secs(5), events.next()).await.expect("the kernel is done").unwrap();
+        }
+        path
+    })
 }
 
 fn try_ensure_in(host: &Namespace, wanted: &ProbePathWanted) -> Result<ProbePath, NetError> {
@@ -46,7 +66,11 @@ fn remove_in(host: &Namespace) {
 
 /// Everything that `ensure` may touch, as `ip` shows it.
 fn picture(host: &Namespace) -> String {
-    ["-d link", "address", "route show table all", "rule"].map(|what| host.ip(what)).concat()
+    let ipv6_routes = host.ip("-6 route show table all");
+    // The kernel's own routes for addresses come a moment after these.
+    let ipv6_routes: Vec<&str> = ipv6_routes.lines().filter(|route| !route.contains("table local")).collect();
+    ["-d link", "address", "route show table all", "rule", "-6 rule"].map(|what| host.ip(what)).concat()
+        + &ipv6_routes.join("\n")
 }
 
 #[test]
@@ -59,16 +83,128 @@ fn devices_addresses_routes_and_rules_are_as_wanted() {
         for part in ["NOARP", "UP", "mtu 9216", "veth", mac] {
             assert!(link.contains(part), "{part} in {link}");
         }
-        assert!(!host.ip(&format!("address show {device}")).contains("inet6"));
+        assert!(!link.contains("MULTICAST"), "{link}");
     }
-    let rules = host.ip("rule");
-    for rule in ["20218:\tfrom 10.255.42.1 lookup 20218", "20218:\tfrom 10.255.43.1 lookup 20218"] {
-        assert!(rules.contains(rule), "{rule} in {rules}");
+    for (family, sources, vip) in [
+        ("-4", ["10.255.42.1", "10.255.43.1"], "203.0.113.80"),
+        ("-6", ["fd00:ff:42::1", "fd00:ff:43::1"], "2001:db8:80::80"),
+    ] {
+        let rules = host.ip(&format!("{family} rule"));
+        for source in sources {
+            let rule = format!("20218:\tfrom {source} lookup 20218");
+            assert!(rules.contains(&rule), "{rule} in {rules}");
+        }
+        assert!(rules.contains("40218:\tfrom all lookup 20219"), "{rules}");
+        let table = |number| host.ip(&format!("{family} route show table {number}"));
+        assert!(table(20218).starts_with("default dev lbx0 proto 218"), "{}", table(20218));
+        assert!(table(20219).starts_with(&format!("{vip} dev lbx0 proto 218")), "{}", table(20219));
+        assert_eq!(table(254), "", "the main table has nothing of ours");
     }
-    assert!(rules.contains("40218:\tfrom all lookup 20219"), "{rules}");
-    assert!(host.ip("route show table 20218").starts_with("default dev lbx0"));
-    assert!(host.ip("route show table 20219").starts_with("203.0.113.80 dev lbx0"));
-    assert!(host.ip("address show lbx0").contains("inet 10.255.42.1/32"));
+    assert!(host.ip("address show lbx0").contains("inet 10.255.42.1/32 scope link"));
+    let sources = host.ip("-6 address show lbx0");
+    assert!(sources.contains("inet6 fd00:ff:42::1/128 scope global nodad deprecated"), "{sources}");
+}
+
+#[test]
+fn ipv6_on_lbx0_is_quiet_and_lbx1_has_none() {
+    let host = Namespace::new();
+    assert!(ensure_in(&host, &wanted()).forwards_ipv6);
+    let groups = host.ip("-6 maddress show dev lbx0");
+    // All nodes: the only groups that nobody reports (RFC 3810 §6).
+    assert_eq!(groups.lines().skip(1).map(str::trim).collect::<Vec<_>>(), ["inet6 ff02::1", "inet6 ff01::1"]);
+    assert!(!host.ip("-6 address show dev lbx0").contains("fe80"));
+    host.run(|| {
+        for (device, key, value) in [
+            (LBX0, "addr_gen_mode", "1"),
+            (LBX0, "accept_ra", "0"),
+            (LBX0, "router_solicitations", "0"),
+            (LBX0, "forwarding", "1"),
+            (LBX1, "disable_ipv6", "1"),
+            ("all", "forwarding", "0"),
+            ("lo", "forwarding", "0"),
+        ] {
+            assert_eq!(sysctl::get_ipv6(device, key).unwrap(), value, "{device} {key}");
+        }
+    });
+}
+
+#[test]
+fn a_host_that_switches_ipv6_off_by_default_has_it_on_lbx0() {
+    let host = Namespace::new();
+    host.run(|| {
+        sysctl::set_ipv6("all", "disable_ipv6", "1").unwrap();
+        sysctl::set_ipv6("default", "disable_ipv6", "1").unwrap();
+    });
+    ensure_in(&host, &wanted());
+    assert!(host.ip("-6 address show dev lbx0").contains("fd00:ff:42::1"));
+}
+
+#[test]
+fn a_pair_of_an_agent_without_ipv6_is_adopted() {
+    let host = Namespace::new();
+    let path = ensure_in(&host, &wanted());
+    host.run(|| sysctl::set_ipv6(LBX0, "disable_ipv6", "1")).unwrap();
+    host.ip("link set lbx0 multicast on");
+    assert_eq!(ensure_in(&host, &wanted()), path);
+    let addresses = host.ip("-6 address show dev lbx0");
+    assert!(addresses.contains("fd00:ff:42::1") && !addresses.contains("fe80"), "{addresses}");
+}
+
+#[test]
+fn a_kernel_without_ipv6_is_refused_only_where_it_is_needed() {
+    let host = Namespace::new();
+    // As on such a kernel: an empty folder hides /proc/sys/net/ipv6 from this thread.
+    let hidden = |wanted: &ProbePathWanted| {
+        host.block_on(async || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                .unwrap();
+            mount(None::<&str>, "/proc/sys/net/ipv6", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+            let handle = netlink::connect().unwrap();
+            let path = ensure(&handle, wanted).await;
+            remove(&handle).await.unwrap();
+            path
+        })
+    };
+    let mut wanted = wanted();
+    let error = hidden(&wanted).unwrap_err().to_string();
+    assert!(error.contains("fd00:ff:42::1") && error.contains("/proc/sys/net/ipv6"), "{error}");
+    wanted.probe_sources.retain(IpAddr::is_ipv4);
+    let error = hidden(&wanted).unwrap_err().to_string();
+    assert!(error.contains("2001:db8:80::80"), "{error}");
+    wanted.vips.retain(IpAddr::is_ipv4);
+    assert!(!hidden(&wanted).unwrap().forwards_ipv6);
+}
+
+#[test]
+fn a_probe_source_of_another_device_is_refused() {
+    for address in ["10.255.42.1", "fd00:ff:42::1"] {
+        let host = Namespace::new();
+        host.address(address, "lo");
+        let error = try_ensure_in(&host, &wanted()).unwrap_err();
+        let taken = matches!(
+            &error,
+            NetError::ProbeSourceTaken { address: taken, device } if taken.to_string() == address && device == "lo"
+        );
+        assert!(taken, "{error}");
+    }
+}
+
+#[test]
+fn a_probe_source_is_not_picked_for_what_others_send() {
+    let host = Namespace::new();
+    host.ip("link add eth0 type veth peer name eth1");
+    host.ip("link set eth0 up");
+    host.address("192.0.2.1/32", "lo");
+    host.address("2001:db8:9::9/128", "lo");
+    host.ip("route add default dev eth0");
+    host.ip("-6 route add default dev eth0");
+    ensure_in(&host, &wanted());
+    // Destinations beside the probe sources: the longest common prefix would decide.
+    for (destination, source) in [("10.255.42.2", "192.0.2.1"), ("fd00:ff:42::2", "2001:db8:9::9")] {
+        let route = host.ip(&format!("route get {destination}"));
+        assert!(route.contains(&format!("src {source}")), "{route}");
+    }
 }
 
 #[test]
@@ -82,35 +218,50 @@ fn a_second_call_makes_no_change() {
             MulticastGroup::Ipv4Rule,
             MulticastGroup::Ipv4Netconf,
             MulticastGroup::Ipv6Netconf,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv6Rule,
         ];
         let (connection, _, mut events) = rtnetlink::new_multicast_connection(&groups).unwrap();
         let watcher = tokio::spawn(connection);
         let handle = netlink::connect().unwrap();
         let first = ensure(&handle, &wanted()).await.unwrap();
-        let before = picture(&host);
 
-        // The kernel tells later that the new links are in operation; after that, nothing of the first
-        // call is left to be told.
+        // The kernel tells later that the new links are in operation, and that IPv6 addresses can be
+        // reached; after that, nothing of the first call is left to be told.
         let mut starting = vec![first.lbx0.ifindex, first.lbx1.ifindex];
-        while !starting.is_empty() {
+        let mut unreached = addresses(&["fd00:ff:42::1", "fd00:ff:43::1"]);
+        while !starting.is_empty() || !unreached.is_empty() {
             let (event, _) = timeout(Duration::from_secs(5), events.next()).await.unwrap().unwrap();
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = event.payload
+            let NetlinkPayload::InnerMessage(message) = event.payload else { continue };
+            if let RouteNetlinkMessage::NewLink(link) = &message
                 && link.attributes.contains(&LinkAttribute::OperState(State::Up))
             {
                 starting.retain(|ifindex| *ifindex != link.header.index);
+            } else if let RouteNetlinkMessage::NewRoute(route) = &message
+                && route.header.kind == RouteType::Local
+            {
+                unreached.retain(|address| {
+                    !route.attributes.contains(&RouteAttribute::Destination((*address).into()))
+                });
             }
         }
+        let before = picture(&host);
         while events.next().now_or_never().is_some() {}
 
         assert_eq!(ensure(&handle, &wanted()).await.unwrap(), first);
-        assert!(events.next().now_or_never().is_none(), "the second call was seen by others");
+        let seen = events.next().now_or_never();
+        assert!(seen.is_none(), "the second call was seen by others: {seen:?}");
         assert_eq!(picture(&host), before);
 
         // The watch itself works: one more VIP is seen.
-        let mut more = wanted();
-        more.vips.push([203, 0, 113, 81].into());
-        ensure(&handle, &more).await.unwrap();
-        assert!(timeout(Duration::from_secs(5), events.next()).await.unwrap().is_some());
+        for vip in ["203.0.113.81", "2001:db8:80::81"] {
+            let mut more = wanted();
+            more.vips.push(vip.parse().unwrap());
+            ensure(&handle, &more).await.unwrap();
+            assert!(timeout(Duration::from_secs(5), events.next()).await.unwrap().is_some());
+            while events.next().now_or_never().is_some() {}
+        }
         watcher.abort();
     });
 }
@@ -119,6 +270,7 @@ fn a_second_call_makes_no_change() {
 fn a_handle_without_strict_checks_does_as_well_and_no_other_table_is_touched() {
     let host = Namespace::new();
     host.ip("route add 198.51.100.0/24 dev lo table 77");
+    host.ip("route add 2001:db8:3::/48 dev lo table 77");
     host.block_on(async || {
         let (connection, handle, _) = rtnetlink::new_connection().unwrap();
         tokio::spawn(connection);
@@ -128,20 +280,30 @@ fn a_handle_without_strict_checks_does_as_well_and_no_other_table_is_touched() {
     });
     assert!(host.ip("route show table 77").starts_with("198.51.100.0/24"));
     assert!(host.ip("route show table 20219").starts_with("203.0.113.80 dev lbx0"));
+    assert!(host.ip("-6 route show table 77").starts_with("2001:db8:3::/48"));
+    assert!(host.ip("-6 route show table 20219").starts_with("2001:db8:80::80 dev lbx0"));
 }
 
 #[test]
 fn what_is_no_longer_wanted_goes_and_the_rest_stays() {
     let host = Namespace::new();
     host.ip("rule add from 198.51.100.1 lookup 77 pref 20218");
+    host.ip("-6 rule add from 2001:db8:3::1 lookup 77 pref 20218");
     ensure_in(&host, &wanted());
-    let less = ProbePathWanted { probe_sources: vec![[10, 255, 43, 1].into()], vips: vec![] };
+    let less = ProbePathWanted { probe_sources: addresses(&["10.255.43.1", "fd00:ff:43::1"]), vips: vec![] };
     ensure_in(&host, &less);
     let picture = picture(&host);
-    for gone in ["10.255.42.1", "203.0.113.80", "40218:"] {
+    for gone in ["10.255.42.1", "203.0.113.80", "40218:", "fd00:ff:42::1", "2001:db8:80::80"] {
         assert!(!picture.contains(gone), "{gone} in {picture}");
     }
-    for stays in ["from 10.255.43.1 lookup 20218", "inet 10.255.43.1/32", "from 198.51.100.1 lookup 77"] {
+    for stays in [
+        "from 10.255.43.1 lookup 20218",
+        "inet 10.255.43.1/32",
+        "from 198.51.100.1 lookup 77",
+        "from fd00:ff:43::1 lookup 20218",
+        "inet6 fd00:ff:43::1/128",
+        "from 2001:db8:3::1 lookup 77",
+    ] {
         assert!(picture.contains(stays), "{stays} in {picture}");
     }
 }
@@ -152,6 +314,7 @@ fn what_somebody_broke_is_mended() {
     let path = ensure_in(&host, &wanted());
     let before = picture(&host);
     for damage in [
+        "link set lbx0 mtu 1200",
         "link set lbx0 down",
         "link set lbx1 mtu 1400",
         "link set lbx1 address 02:00:00:00:00:07",
@@ -159,12 +322,17 @@ fn what_somebody_broke_is_mended() {
         "route flush table 20219",
         "rule del pref 40218",
         "address add 10.9.9.9/24 dev lbx0",
+        "-6 rule del pref 40218",
+        "-6 rule del from fd00:ff:42::1",
+        "-6 rule add from fd00:ff:99::1 lookup 20218 pref 20218",
+        "-6 route add unreachable 2001:db8:66::1 table 20219",
     ] {
         host.ip(damage);
     }
     host.run(|| sysctl::set_ipv4(LBX0, "forwarding", "0")).unwrap();
     assert_eq!(ensure_in(&host, &wanted()), path);
-    assert_eq!(picture(&host).lines().count(), before.lines().count());
+    let after = picture(&host);
+    assert_eq!(after.lines().count(), before.lines().count(), "before: {before}\nafter: {after}");
     assert_eq!(host.run(|| sysctl::get_ipv4(LBX0, "forwarding")).unwrap(), "1");
     for device in [LBX0, LBX1] {
         let link = host.ip(&format!("link show {device}"));
@@ -212,112 +380,4 @@ fn without_privilege_the_error_says_which_one_is_missing() {
         runtime.block_on(async { ensure(&netlink::connect().unwrap(), &wanted()).await }).unwrap_err()
     });
     assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
-}
-
-#[test]
-fn probes_leave_by_lbx0_even_where_the_host_owns_the_private_address() {
-    let host = Namespace::new();
-    host.ip("address add 10.0.0.10/32 dev lo");
-    ensure_in(&host, &wanted());
-    let route = host.ip("route get 10.0.0.10 from 10.255.42.1 oif lbx0");
-    assert!(route.contains("dev lbx0 table 20218"), "{route}");
-}
-
-/// A host with strict reverse-path checks, without forwarding and without any route to the VIP, and a
-/// client beside it.
-fn strict_host() -> (Namespace, Namespace) {
-    let (host, client) = (Namespace::new(), Namespace::new());
-    host.connect("eth0", "192.0.2.1/24", &client, "eth0", "192.0.2.2/24");
-    host.run(|| {
-        sysctl::set_ipv4("all", "rp_filter", "1").unwrap();
-        sysctl::set_ipv4("eth0", "rp_filter", "1").unwrap();
-    });
-    client.ip("route add 203.0.113.80 via 192.0.2.1");
-    (host, client)
-}
-
-#[test]
-fn a_packet_put_into_lbx1_is_routed_to_the_client_by_a_strict_host() {
-    for source in [VIP, Ipv4Addr::new(192, 0, 2, 1)] {
-        let (host, client) = strict_host();
-        let path = ensure_in(&host, &wanted());
-        let socket = client.run(|| UdpSocket::bind((CLIENT, 7777))).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        host.run(|| inject(path, source));
-        let mut buffer = [0; 64];
-        let (length, from) = socket.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..length], from), (&b"hello"[..], (source, 53).into()));
-    }
-}
-
-/// Sends a UDP packet out of lbx1, as a redirect by XDP would.
-fn inject(path: ProbePath, source: Ipv4Addr) {
-    let mut frame = [LBX0_MAC, LBX1_MAC].concat();
-    frame.extend([0x08, 0x00]);
-    let mut ip = vec![0x45, 0, 0, 33, 0, 1, 0, 0, 64, 17, 0, 0];
-    ip.extend(source.octets());
-    ip.extend(CLIENT.octets());
-    let sum = !ones_sum(&ip);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    frame.extend(ip);
-    frame.extend([0, 53, 0x1e, 0x61, 0, 13, 0, 0]);
-    frame.extend(b"hello");
-    let lbx1 = link_address(LBX1);
-    assert_eq!(lbx1.ifindex(), usize::try_from(path.lbx1.ifindex).unwrap());
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
-    sendto(socket.as_raw_fd(), &frame, &lbx1, MsgFlags::empty()).unwrap();
-}
-
-/// The socket address of a device. `getifaddrs` is the safe way to one.
-fn link_address(device: &str) -> LinkAddr {
-    nix::ifaddrs::getifaddrs()
-        .unwrap()
-        .filter(|interface| interface.interface_name == device)
-        .find_map(|interface| interface.address?.as_link_addr().copied())
-        .unwrap()
-}
-
-#[test]
-fn a_probe_comes_out_of_lbx1_with_finished_checksums_even_to_an_address_of_the_host() {
-    let host = Namespace::new();
-    host.ip("address add 10.0.0.10/32 dev lo");
-    ensure_in(&host, &wanted());
-    let frame = host.block_on(async || {
-        let all = SockProtocol::EthAll;
-        let capture = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), all).unwrap();
-        bind(capture.as_raw_fd(), &link_address(LBX1)).unwrap();
-        let monitor = Monitor {
-            name: "m".to_owned(),
-            kind: MonitorKind::Tcp,
-            interval: Duration::from_millis(100),
-            timeout: Duration::from_millis(100),
-            retries: 0,
-            consecutive_up: 1,
-            consecutive_down: 1,
-        };
-        let target = SocketAddrV4::new([10, 0, 0, 10].into(), 80);
-        let result = tcp::probe(Some(LBX0), [10, 255, 42, 1].into(), target, &monitor).await;
-        assert_eq!(result, Err(ProbeError::Endpoint("no answer within 100ms".to_owned())));
-        let mut frame = [0; 256];
-        let length = recv(capture.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT).unwrap();
-        frame[..length].to_vec()
-    });
-    let (ethernet, ip) = frame.split_at(14);
-    assert_eq!(ethernet[12..], [0x08, 0x00]);
-    assert_eq!((&ip[12..16], &ip[16..20]), (&[10, 255, 42, 1][..], &[10, 0, 0, 10][..]));
-    let (header, tcp) = ip.split_at(20);
-    assert_eq!(header[9], 6);
-    assert_eq!(ones_sum(header), 0xffff, "IP header checksum");
-    let length = u16::try_from(tcp.len()).unwrap().to_be_bytes();
-    let pseudo = [&ip[12..20], &[0, 6], &length].concat();
-    assert_eq!(ones_sum(&[&pseudo, tcp].concat()), 0xffff, "TCP checksum");
-}
-
-/// The ones' complement sum of RFC 1071: 0xffff over data that holds its own checksum.
-fn ones_sum(data: &[u8]) -> u16 {
-    let mut sum: u32 = data.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    u16::try_from(sum).unwrap()
 }

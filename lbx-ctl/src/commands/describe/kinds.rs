@@ -1,7 +1,9 @@
 //! What is worth saying about each kind of object.
 
+use std::net::SocketAddr;
+
 use lbx_common::api::{
-    Collection, Endpoint, EndpointHealth, HealthState, Monitor, Pool, PoolHealth, Service, Tunnel,
+    Collection, Endpoint, HealthState, Monitor, Pool, PoolHealth, Prefix, RateLimit, Service, Tunnel,
     TunnelStatus, VirtualNetwork,
 };
 use serde_json::Value;
@@ -14,6 +16,9 @@ use crate::{
     args::ObjectName,
     output::{Table, cell, duration, maybe, round_trip, span},
 };
+
+/// How many prefixes of a list are shown.
+const MAX_PREFIXES: usize = 10;
 
 /// Describes `found`, which is the object of that name.
 pub fn describe(object: &ObjectName, found: Value, facts: &Facts) -> Result<Description, serde_json::Error> {
@@ -32,12 +37,8 @@ fn vnet(vnet: &VirtualNetwork, facts: &Facts) -> Description {
     let mut text = Description::default();
     text.line("Virtual network", &vnet.name);
     text.line("VNI", vnet.vni.to_string());
-    text.line(
-        "Probe source",
-        vnet.probe_source
-            .ipv4
-            .map_or_else(|| "none: no health checks".to_owned(), |source| source.to_string()),
-    );
+    let sources = get::probe_sources(vnet);
+    text.line("Probe source", if sources.is_empty() { "none: no health checks".to_owned() } else { sources });
     let tunnels: Vec<_> = facts.status.tunnels.iter().filter(|t| t.virtual_network == vnet.name).collect();
     if vnet.tunnels.is_empty() {
         text.line("Tunnels", "none: its endpoints cannot be reached");
@@ -48,15 +49,9 @@ fn vnet(vnet: &VirtualNetwork, facts: &Facts) -> Description {
         .map(|(pool, endpoint)| (pool.pool.as_str(), endpoint));
     let drops: Vec<_> =
         facts.stats.drops.iter().filter(|d| d.virtual_network.as_ref() == Some(&vnet.name)).collect();
+    let inside = self::endpoints(facts).filter(|(_, endpoint)| endpoint.virtual_network == vnet.name);
     text.used_by(
-        facts
-            .config
-            .pools
-            .iter()
-            .flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)))
-            .filter(|(_, endpoint)| endpoint.virtual_network == vnet.name)
-            .map(|(pool, endpoint)| format!("endpoint {}/{}", pool.name, endpoint.name))
-            .collect(),
+        inside.map(|(pool, endpoint)| format!("endpoint {}/{}", pool.name, endpoint.name)).collect(),
     );
     text.table("Tunnels", status::tunnel_table(tunnels.iter().copied()));
     text.table("Endpoints", health::endpoint_table(endpoints));
@@ -70,12 +65,28 @@ fn tunnel(vnet: &str, tunnel: &Tunnel, facts: &Facts) -> Description {
     let mut text = Description::default();
     text.line("Tunnel", format!("{vnet}/{}", tunnel.name));
     text.line("Encapsulation", tunnel.encap.as_str());
+    text.line("Carries", tunnel.inner().as_str());
     text.line("Remote", tunnel.remote.to_string());
-    if let Some(port) = tunnel.port {
+    if let Some(port) = tunnel.port.or(tunnel.encap.default_port()) {
         text.line("UDP port", port.to_string());
     }
     if let Some(mac) = &tunnel.inner_mac {
         text.line("Inner MAC", mac);
+    }
+    text.line("Enabled", tunnel.enabled.to_string());
+    text.line("Monitor", tunnel.monitor.as_deref().unwrap_or("none: the tunnel counts as healthy"));
+    let health = facts
+        .health
+        .tunnels
+        .iter()
+        .find(|state| state.virtual_network == vnet && state.tunnel == tunnel.name);
+    if let Some(health) = health {
+        text.line("Checked at", &health.address);
+        text.line("Health", verdict(health.state, health.since_secs, &health.reason));
+        if let Some(micros) = health.round_trip_us {
+            text.line("Round trip", round_trip(micros));
+        }
+        text.member("health", health);
     }
     text.line("Outer MTU", tunnel.mtu.map_or_else(|| "that of the route".to_owned(), |mtu| mtu.to_string()));
     if let Some(state) = tunnel_status(vnet, &tunnel.name, facts) {
@@ -83,7 +94,20 @@ fn tunnel(vnet: &str, tunnel: &Tunnel, facts: &Facts) -> Description {
         text.line("Next hop", status::next_hop(state));
         text.member("status", state);
     }
+    let named = endpoints(facts)
+        .filter(|(_, endpoint)| endpoint.virtual_network == vnet && leads_to(&tunnel.name, endpoint));
+    text.used_by(named.map(|(pool, endpoint)| format!("endpoint {}/{}", pool.name, endpoint.name)).collect());
     text
+}
+
+/// Whether a tunnel of the endpoint's network leads to it.
+fn leads_to(tunnel: &str, endpoint: &Endpoint) -> bool {
+    endpoint.tunnels.is_empty() || endpoint.tunnels.iter().any(|name| name == tunnel)
+}
+
+/// All endpoints, each with its pool.
+fn endpoints(facts: &Facts) -> impl Iterator<Item = (&Pool, &Endpoint)> {
+    facts.config.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)))
 }
 
 fn tunnel_status<'a>(vnet: &str, tunnel: &str, facts: &'a Facts) -> Option<&'a TunnelStatus> {
@@ -103,7 +127,11 @@ fn monitor(monitor: &Monitor, facts: &Facts) -> Description {
     text.line("Worst-case detection", &detection);
     text.member("worst_case_detection", detection);
     let pools = facts.config.pools.iter().filter(|pool| pool.monitor.as_ref() == Some(&monitor.name));
-    text.used_by(pools.map(|pool| format!("pool {}", pool.name)).collect());
+    let networks = facts.config.virtual_networks.iter();
+    let tunnels = networks.flat_map(|network| network.tunnels.iter().map(move |tunnel| (network, tunnel)));
+    let tunnels = tunnels.filter(|(_, tunnel)| tunnel.monitor.as_ref() == Some(&monitor.name));
+    let tunnels = tunnels.map(|(network, tunnel)| format!("tunnel {}/{}", network.name, tunnel.name));
+    text.used_by(pools.map(|pool| format!("pool {}", pool.name)).chain(tunnels).collect());
     text
 }
 
@@ -160,10 +188,11 @@ fn endpoint(pool: &str, endpoint: &Endpoint, facts: &Facts) -> Description {
     );
     text.line("Weight", endpoint.weight.to_string());
     text.line("Enabled", endpoint.enabled.to_string());
+    text.line("Tunnels", get::endpoint_tunnels(endpoint));
     let health = pool_health(pool, facts)
         .and_then(|state| state.endpoints.iter().find(|health| health.endpoint == endpoint.name));
     if let Some(health) = health {
-        text.line("Health", verdict(health));
+        text.line("Health", verdict(health.state, health.since_secs, &health.reason));
         if let Some(micros) = health.round_trip_us {
             text.line("Round trip", round_trip(micros));
         }
@@ -171,8 +200,8 @@ fn endpoint(pool: &str, endpoint: &Endpoint, facts: &Facts) -> Description {
     }
     let counters =
         facts.stats.endpoints.iter().find(|stats| stats.pool == pool && stats.endpoint == endpoint.name);
-    let tunnels: Vec<_> =
-        facts.status.tunnels.iter().filter(|t| t.virtual_network == endpoint.virtual_network).collect();
+    let tunnels = facts.status.tunnels.iter().filter(|t| t.virtual_network == endpoint.virtual_network);
+    let tunnels: Vec<_> = tunnels.filter(|t| leads_to(&t.tunnel, endpoint)).collect();
     text.table("Reached through", status::tunnel_table(tunnels.iter().copied()));
     text.table("Traffic", stats::endpoint_table(counters));
     text.member("tunnels", tunnels);
@@ -185,7 +214,14 @@ fn service(service: &Service, facts: &Facts) -> Description {
     text.line("Service", &service.name);
     text.line("Address", service.address.to_string());
     text.line("Listens on", get::listen(service));
-    text.line("Forwarding", get::forwarding(service));
+    text.line("Forwarding", service.forwarding.as_str());
+    text.line("Answers pings", service.icmp_echo.to_string());
+    text.line("Without endpoint", service.no_endpoint.as_str());
+    text.line("Allows", prefixes(&service.allow, "all clients"));
+    text.line("Denies", prefixes(&service.deny, "no client"));
+    let RateLimit { new_flows_per_second, per_source } = service.rate_limit;
+    text.line("New flows", rate(new_flows_per_second));
+    text.line("Of one source", rate(per_source));
     let mut pools = Table::new(["POOL", "STATE", "HEALTHY"]);
     let mut states = Vec::new();
     for name in &service.pools {
@@ -213,22 +249,38 @@ fn pool_state(state: &PoolHealth) -> String {
     format!("{}, {} healthy", state.state.as_str(), health::healthy_of_enabled(state))
 }
 
-fn verdict(health: &EndpointHealth) -> String {
-    let mut text = health.state.as_str().to_owned();
-    if let Some(secs) = health.since_secs {
+fn verdict(state: HealthState, since_secs: Option<u64>, reason: &str) -> String {
+    let mut text = state.as_str().to_owned();
+    if let Some(secs) = since_secs {
         text.push_str(" for ");
         text.push_str(&span(secs));
     }
-    if !health.reason.is_empty() {
+    if !reason.is_empty() {
         text.push_str(": ");
-        text.push_str(&health.reason);
+        text.push_str(reason);
     }
     text
 }
 
+/// The first prefixes; there may be thousands.
+fn prefixes(prefixes: &[Prefix], none: &str) -> String {
+    if prefixes.is_empty() {
+        return none.to_owned();
+    }
+    let shown: Vec<String> = prefixes.iter().take(MAX_PREFIXES).map(ToString::to_string).collect();
+    let more = prefixes.len().saturating_sub(MAX_PREFIXES);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", shown.join(", "))
+}
+
+/// A limit of new flows.
+fn rate(per_second: u32) -> String {
+    if per_second == 0 { "any number".to_owned() } else { format!("{per_second} a second") }
+}
+
 fn address(endpoint: &Endpoint) -> String {
     match endpoint.port {
-        Some(port) => format!("{}:{port}", endpoint.address),
+        Some(port) => SocketAddr::new(endpoint.address, port).to_string(),
         None => endpoint.address.to_string(),
     }
 }

@@ -48,7 +48,7 @@ fn endpoints_of_a_service_can_be_reached() {
         "pools[0].endpoints[1].virtual_network: `west` has no tunnel, so the services of pool `db` cannot reach",
     );
     let model = accepts(&[without, ("/services", json!([]))]);
-    assert_eq!(model.vnets[1].tunnel, None);
+    assert_eq!(model.vnets[1].tunnels, []);
 }
 
 fn endpoints(count: usize, weight: f64) -> Value {
@@ -159,6 +159,8 @@ fn limits_have_bounds_and_everything_fits() {
         ("tunnels", 65_535),
         ("virtual_networks", 65_535),
         ("table_slots", 16_777_216),
+        ("prefixes", 1_048_576),
+        ("fragments", 1_048_576),
     ] {
         let pointer = format!("/limits/{name}");
         let limits = ("/limits", json!({}));

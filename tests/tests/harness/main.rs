@@ -2,26 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod gateways;
+
 use std::{
     io::{BufRead, BufReader},
-    net::Ipv4Addr,
+    net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use lbx_tests::{
-    capture::{Capture, Frame},
+    capture::Capture,
     client::Client,
+    family::Family,
     netns::{self, Netns},
     offload,
+    path_mtu::{self, Discovery},
     topology::{
-        CLIENT, EAST, GATEWAY_INNER_MAC, LBX_INNER_MAC, LBX_PUBLIC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE,
-        Topology, UNDERLAY_DEVICE, VnetPlan, WEST,
+        EAST, LBX_PUBLIC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE, Topology, UNDERLAY_DEVICE, WEST, origins,
     },
-    tunnel, wait,
+    wait,
     xdp::{FixedVerdict, Verdict},
 };
 
@@ -32,10 +34,10 @@ fn each_origin_answers_on_its_own_lan_and_says_who_it_is() {
     let topology = Topology::new().unwrap();
     for vnet in topology.vnets() {
         let client = Client::new(&vnet.gateway);
-        for (name, address) in ORIGINS {
+        for (name, address) in Family::ALL.into_iter().flat_map(origins) {
             let answer = client.http_get(address, 0).unwrap();
             assert_eq!((answer.vnet.as_str(), answer.origin.as_str()), (vnet.plan.name, name));
-            assert_eq!(answer.seen_client, answer.own_address);
+            assert_eq!((answer.seen_client, answer.address), (answer.own_address, address));
             let answer = client.udp_exchange(address, 40_001, b"some text").unwrap();
             assert_eq!((answer.vnet.as_str(), answer.origin.as_str()), (vnet.plan.name, name));
             assert_eq!((answer.seen_client.port(), answer.payload.as_slice()), (40_001, &b"some text"[..]));
@@ -54,6 +56,33 @@ fn a_download_is_checked_to_its_last_byte() {
 }
 
 #[test]
+fn what_is_uploaded_arrives_to_the_last_byte() {
+    let topology = Topology::new().unwrap();
+    for family in Family::ALL {
+        let client = Client::new(&topology.west.gateway);
+        client.upload(origins(family)[1].1, 0, 1_000_001).unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_never_fragments_learns_the_mtu_and_the_others_get_through() {
+    let topology = Topology::new().unwrap();
+    topology.east.gateway.ip("link set dev lan0 mtu 1400").unwrap();
+    let gateway = &topology.east.gateway;
+    for (family, largest) in [(Family::V4, 1372), (Family::V6, 1352)] {
+        let origin = origins(family)[0].1;
+        let strict = Client::new(gateway).with_discovery(Discovery::Strict);
+        strict.udp_exchange(origin, 0, &vec![7; largest + 1]).unwrap_err();
+        let socket = strict.udp_socket(SocketAddr::new(origin, 53), 0).unwrap();
+        assert_eq!(path_mtu::known(&socket, family).unwrap(), 1400);
+        for discovery in [Discovery::Off, Discovery::On] {
+            let client = Client::new(gateway).with_discovery(discovery);
+            assert_eq!(client.udp_exchange(origin, 0, &[7; 9000]).unwrap().payload, [7; 9000]);
+        }
+    }
+}
+
+#[test]
 fn a_stopped_server_refuses_and_ends_its_connections_while_its_twin_goes_on() {
     let topology = Topology::new().unwrap();
     let address = ORIGINS[0].1;
@@ -67,43 +96,6 @@ fn a_stopped_server_refuses_and_ends_its_connections_while_its_twin_goes_on() {
     Client::new(&topology.west.gateway).http_get(address, 0).unwrap();
     topology.east.origin("a").unwrap().start_servers().unwrap();
     Client::new(&topology.east.gateway).http_get(address, 0).unwrap();
-}
-
-#[test]
-fn both_gateways_unwrap_packets_and_wrap_the_replies() {
-    let topology = Topology::new().unwrap();
-    for plan in [EAST, WEST] {
-        for source in [CLIENT, plan.probe_source] {
-            for (_, origin) in ORIGINS {
-                let capture = Capture::start(&topology.lbx, UNDERLAY_DEVICE).unwrap();
-                send_wrapped(&topology, plan, plan.vni, &tcp_syn(source, origin));
-                let what = format!("the SYN-ACK of {origin} to {source} through {}", plan.name);
-                capture.wait_for(&what, PATIENCE, |frame| is_syn_ack(frame, plan, origin, source)).unwrap();
-                send_wrapped(&topology, plan, plan.vni, &udp(source, origin, b"hello"));
-                let what = format!("the echo of {origin} to {source} through {}", plan.name);
-                capture.wait_for(&what, PATIENCE, |frame| is_echo(frame, plan, origin, source)).unwrap();
-            }
-        }
-    }
-}
-
-#[test]
-fn a_gateway_takes_no_packet_with_another_key() {
-    let topology = Topology::new().unwrap();
-    for plan in [EAST, WEST] {
-        let capture = Capture::start(&topology.lbx, UNDERLAY_DEVICE).unwrap();
-        let origin = ORIGINS[0].1;
-        send_wrapped(&topology, plan, plan.vni + 100, &udp(CLIENT, origin, b"wrong key"));
-        // The answer to a packet sent later shows that the first one has been dealt with.
-        send_wrapped(&topology, plan, plan.vni, &udp(CLIENT, ORIGINS[1].1, b"right key"));
-        capture.wait_for("the echo", PATIENCE, |frame| is_echo(frame, plan, ORIGINS[1].1, CLIENT)).unwrap();
-        let frames = capture.stop().unwrap();
-        assert!(!frames.iter().any(|frame| is_echo(frame, plan, origin, CLIENT).is_some()));
-    }
-    if let Some(gre) = &topology.east.gre {
-        assert_eq!(gre.counts().wrong_key, 1);
-        assert_eq!(gre.counts().decapsulated, 1);
-    }
 }
 
 #[test]
@@ -257,64 +249,4 @@ fn namespaces(run: &str) -> Vec<String> {
     let entries = std::fs::read_dir(Path::new("/run/netns")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(&prefix)).collect()
-}
-
-fn tcp_syn(source: Ipv4Addr, origin: Ipv4Addr) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(source.octets(), origin.octets(), 64).tcp(40_000, 80, 7, 1024).syn();
-    let mut packet = Vec::new();
-    builder.write(&mut packet, &[]).unwrap();
-    packet
-}
-
-fn udp(source: Ipv4Addr, origin: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(source.octets(), origin.octets(), 64).udp(40_000, 53);
-    let mut packet = Vec::new();
-    builder.write(&mut packet, payload).unwrap();
-    packet
-}
-
-/// A packet from lbx to the gateway.
-fn send_wrapped(topology: &Topology, plan: VnetPlan, key: u32, inner: &[u8]) {
-    let packet = tunnel::wrap(plan.encap, LBX_UNDERLAY, plan.gateway_address, key, inner).unwrap();
-    tunnel::send(&topology.lbx, &packet).unwrap();
-}
-
-/// The inner packet of a reply of the gateway with the right key.
-fn unwrap(frame: &Frame, plan: VnetPlan) -> Option<Vec<u8>> {
-    let packet = tunnel::unwrap(&frame.bytes).unwrap()?;
-    let ends = (plan.gateway_address.octets(), LBX_UNDERLAY.octets());
-    if (packet.outer.source, packet.outer.destination) != ends {
-        return None;
-    }
-    assert_eq!((packet.encap, packet.key), (plan.encap, plan.vni));
-    if let Some(macs) = packet.inner_macs {
-        let expected = (tunnel::mac(LBX_INNER_MAC).unwrap(), tunnel::mac(GATEWAY_INNER_MAC).unwrap());
-        assert_eq!(macs, expected);
-    }
-    Some(packet.inner)
-}
-
-fn is_syn_ack(frame: &Frame, plan: VnetPlan, origin: Ipv4Addr, to: Ipv4Addr) -> Option<()> {
-    let inner = unwrap(frame, plan)?;
-    let packet = SlicedPacket::from_ip(&inner).unwrap();
-    let Some(NetSlice::Ipv4(ip)) = &packet.net else { return None };
-    let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { return None };
-    let from_origin = (ip.header().source_addr(), ip.header().destination_addr()) == (origin, to);
-    if !from_origin {
-        return None;
-    }
-    let checksum = tcp.calc_checksum_ipv4(origin.octets(), to.octets()).unwrap();
-    assert_eq!(tcp.checksum(), checksum, "the reply has a wrong TCP checksum");
-    (tcp.syn() && tcp.ack() && tcp.acknowledgment_number() == 8).then_some(())
-}
-
-fn is_echo(frame: &Frame, plan: VnetPlan, origin: Ipv4Addr, to: Ipv4Addr) -> Option<()> {
-    let inner = unwrap(frame, plan)?;
-    let packet = SlicedPacket::from_ip(&inner).unwrap();
-    let Some(NetSlice::Ipv4(ip)) = &packet.net else { return None };
-    let Some(TransportSlice::Udp(udp)) = &packet.transport else { return None };
-    let from_origin = (ip.header().source_addr(), ip.header().destination_addr()) == (origin, to);
-    let name = ORIGINS.iter().find(|(_, address)| *address == origin).unwrap().0;
-    let expected = format!("{} {name} {origin} client={to}:40000 ", plan.name);
-    (from_origin && udp.payload().starts_with(expected.as_bytes())).then_some(())
 }

@@ -1,0 +1,108 @@
+//! From a client to an endpoint.
+
+use super::{PipelineAddress, drop, refuse::refuse, transmit::into_tunnel};
+use crate::{
+    abi::{
+        ENDPOINT_TUNNELS, EndpointEntry, FragmentKey, FragmentValue, LISTENER_DSR, LISTENER_REJECTS,
+        ListenerValue,
+    },
+    bytes::Be16,
+    encap::encapsulate,
+    hash::{flow_hash, scale},
+    ip::{Ip, IpAddress},
+    mss,
+    nat::{Delta, End, Header, Socket, translate},
+    packet::Packet,
+    policy::refusal,
+    reason::{DropReason, Packed},
+    select::select,
+    tables::{Direction, Tables},
+    transport::Transport,
+};
+
+/// Sends a packet of a listener on its way to an endpoint; with `FRAGMENT` it is the first of several.
+#[inline(always)]
+pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: bool>(
+    packet: &mut P,
+    tables: &T,
+    ip: &Ip<A>,
+    transport: &Transport,
+    listener: &ListenerValue,
+) -> Packed {
+    if let Some(reason) = refusal(tables, ip, transport, listener) {
+        return drop(0, reason);
+    }
+    let Some(node) = tables.node() else { return drop(0, DropReason::Inconsistent) };
+    let hash = flow_hash(ip.source, ip.destination, transport.ports, ip.protocol, &node.seed);
+    let Some((id, endpoint)) = select(tables, listener.target, hash) else {
+        if listener.flags & LISTENER_REJECTS != 0 {
+            return refuse::<A, T>(tables, ip.at, (0, 0), DropReason::NoEndpoint, (A::PORT_UNREACHABLE, 0));
+        }
+        return drop(0, DropReason::NoEndpoint);
+    };
+    let vnet = endpoint.vnet;
+    if ip.ttl <= 1 {
+        return refuse::<A, T>(tables, ip.at, (vnet, 0), DropReason::TtlExceeded, (A::TIME_EXCEEDED, 0));
+    }
+    let Some(way) = tunnel_of(endpoint, hash) else { return drop(vnet, DropReason::NoTunnel) };
+    let Some(tunnel) = tables.tunnel(way) else { return drop(vnet, DropReason::Inconsistent) };
+    if FRAGMENT {
+        let (listener, flags) = (listener.id, u32::from(listener.flags));
+        let first =
+            FragmentValue { endpoint: u32::from(id), way, listener, flags, hash, ..FragmentValue::default() };
+        tables.remember(&FragmentKey::of(ip, 0), first);
+    }
+    let fits = ip.total_length <= tunnel.inner_mtu;
+    if !fits && ip.dont_fragment {
+        return refuse::<A, T>(tables, ip.at, (vnet, 0), DropReason::TooBig, (A::TOO_BIG, tunnel.inner_mtu));
+    }
+    if transport.flags.has_syn() {
+        mss::clamp(packet, ip, tunnel.inner_mtu);
+    }
+    let old = Socket { address: ip.destination, port: transport.ports.destination };
+    let new =
+        if listener.flags & LISTENER_DSR == 0 { endpoint_socket(endpoint, listener, old.port) } else { old };
+    let header = Header { ttl: ip.ttl.wrapping_sub(1), tos: ip.tos };
+    if translate(packet, ip, End::Destination, new, Delta::between(old, new), header).is_none() {
+        return drop(vnet, DropReason::Inconsistent);
+    }
+    if let Err(reason) = encapsulate(packet, tunnel, ip, hash) {
+        return drop(vnet, reason);
+    }
+    let direction = Direction::In { syn: transport.flags.is_syn() };
+    tables.count_listener(listener.id, direction, u64::from(ip.total_length));
+    tables.count_endpoint(u32::from(id), direction, u64::from(ip.total_length));
+    into_tunnel(packet, tables, tunnel, fits)
+}
+
+/// What a socket of the VIP is at the endpoint.
+#[inline(always)]
+pub(super) fn endpoint_socket<A: IpAddress>(
+    endpoint: &EndpointEntry,
+    listener: &ListenerValue,
+    port: Be16,
+) -> Socket<A> {
+    Socket { address: A::from_entry(&endpoint.address), port: port_at(endpoint, listener, port) }
+}
+
+/// The endpoint's port for a port of the listener: as far from its first one.
+#[inline(always)]
+fn port_at(endpoint: &EndpointEntry, listener: &ListenerValue, port: Be16) -> Be16 {
+    if endpoint.port.0 == 0 {
+        return port;
+    }
+    let offset = port.to_host().wrapping_sub(listener.first_port);
+    Be16::new(endpoint.port.to_host().wrapping_add(offset))
+}
+
+/// The id of the tunnel for a flow: one of those that are up.
+#[inline(always)]
+pub(super) fn tunnel_of(endpoint: &EndpointEntry, hash: u32) -> Option<u32> {
+    let place = match endpoint.tunnel_count {
+        0 => return None,
+        1 => 0,
+        // Other bits than those that chose the slot, which are the upper ones.
+        count => scale(hash.rotate_left(16), u32::from(count)) as usize,
+    };
+    endpoint.tunnels.get(place & (ENDPOINT_TUNNELS - 1)).map(|id| u32::from(*id))
+}
