@@ -284,4 +284,17 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn readme_lists_every_reason_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let table = readme.split("## Drop reasons").nth(1).unwrap().split("## ").next().unwrap();
+        let listed: Vec<String> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split_once("` |"))
+            .map(|(row, _)| row.replace(" | `", " "))
+            .collect();
+        let all = DropReason::ALL.iter().map(|reason| format!("{} {}", *reason as u8, reason.as_str()));
+        assert_eq!(listed, all.collect::<Vec<_>>());
+    }
 }
