@@ -123,6 +123,16 @@ impl Rewrite for Address {
     }
 }
 
+/// Makes the packet one from its destination to its source. `None` where it is shorter than `ip` says.
+#[inline(always)]
+pub fn exchange_ends<A: Rewrite, P: Packet>(packet: &mut P, ip: &Ip<A>, ttl: u8) -> Option<()> {
+    let header = Header { ttl, tos: ip.tos };
+    A::rewrite(packet, ip, End::Source, ip.destination, header)?;
+    // The header now says so, which the second change has to start from.
+    let half = Ip { source: ip.destination, ttl, ..*ip };
+    A::rewrite(packet, &half, End::Destination, ip.source, header)
+}
+
 /// Puts `new` at one end of a TCP or UDP packet, whose checksum changes by `delta`. `None` where the packet is
 /// shorter than `ip` says; it may be half rewritten then.
 #[inline(always)]

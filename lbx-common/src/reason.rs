@@ -50,7 +50,7 @@ impl Packed {
     /// [`Verdict::Drop`]
     #[inline(always)]
     pub const fn drop(vnet: u32, reason: DropReason) -> Self {
-        Self(3 | (reason as u64) << 8 | (vnet as u64) << 32)
+        Self::drop_number(vnet, reason as u8)
     }
 
     /// [`Verdict::Continue`]

@@ -5,7 +5,7 @@ use crate::{
     bytes::Be16,
     checksum::reopen,
     ip::Ip,
-    nat::{End, Header, Rewrite},
+    nat::{Rewrite, exchange_ends},
     packet::Packet,
 };
 
@@ -15,11 +15,7 @@ pub const TTL: u8 = 64;
 /// Makes the reply of an echo request. `None` where the packet is shorter than `ip` says.
 #[inline(always)]
 pub fn reply<A: Rewrite + Messages, P: Packet>(packet: &mut P, ip: &Ip<A>) -> Option<()> {
-    let header = Header { ttl: TTL, tos: ip.tos };
-    A::rewrite(packet, ip, End::Source, ip.destination, header)?;
-    // The header now says so, which the second change has to start from.
-    let half = Ip { source: ip.destination, ttl: TTL, ..*ip };
-    A::rewrite(packet, &half, End::Destination, ip.source, header)?;
+    exchange_ends(packet, ip, TTL)?;
     // The sum over both addresses is the same, so of the ICMP checksum only the type changes.
     let mut icmp = packet.window_mut::<ICMP_LEN>(ip.payload_at())?;
     let code = icmp.read().byte::<1>();

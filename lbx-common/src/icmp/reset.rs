@@ -9,7 +9,7 @@ use crate::{
     bytes::{Address, Be16, Be32},
     checksum::{Sum, reopen},
     ip::{Ip, TCP, v4, v6},
-    nat::{End, Header, Rewrite},
+    nat::{Rewrite, exchange_ends},
     packet::Packet,
     transport::Transport,
 };
@@ -69,11 +69,7 @@ pub fn compose<A: Shorten, P: Packet>(packet: &mut P, ip: &Ip<A>, transport: &Tr
     if !packet.truncate(at.wrapping_add(TCP_LEN)) {
         return None;
     }
-    let header = Header { ttl: TTL, tos: ip.tos };
-    A::rewrite(packet, ip, End::Source, ip.destination, header)?;
-    // The header now says so, which the second change has to start from.
-    let half = Ip { source: ip.destination, ttl: TTL, ..*ip };
-    A::rewrite(packet, &half, End::Destination, ip.source, header)?;
+    exchange_ends(packet, ip, TTL)?;
     A::shorten(packet, ip)?;
     let ports = transport.ports;
     let (seq, ack, flags) = if transport.flags.has_ack() {

@@ -7,8 +7,8 @@
 use super::{
     PipelineAddress, drop,
     inbound::{endpoint_socket, tunnel_of},
-    outbound::{device_below, is_probe_source},
-    transmit::{into_tunnel, out_of, to_host},
+    outbound::{by_route, is_probe_source},
+    transmit::{into_tunnel, to_host},
 };
 use crate::{
     abi::{Host, LISTENER_DSR, ListenerKey, VIP_ECHO, VipValue, Words},
@@ -231,15 +231,8 @@ pub(super) fn relay<A: PipelineAddress, P: Packet, T: Tables>(
         tos: 0,
         length: error.total_length,
     });
-    match route {
-        Route::Direct { ifindex, source, destination } => {
-            let (ifindex, vlan) = device_below(tables, ifindex);
-            match link::write(packet, source, destination, A::ETHER) {
-                Some(()) => out_of(packet, vnet, ifindex, vlan),
-                None => drop(vnet, DropReason::Inconsistent),
-            }
-        }
-        Route::ByHost | Route::TooBig { .. } => to_host(packet, tables, vnet, A::ETHER),
-        Route::Unreachable => drop(vnet, DropReason::NoRoute),
+    if route == Route::Unreachable {
+        return drop(vnet, DropReason::NoRoute);
     }
+    by_route::<A, P, T>(packet, tables, vnet, &route)
 }

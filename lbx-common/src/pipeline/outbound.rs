@@ -10,7 +10,7 @@ use crate::{
     abi::{FragmentKey, FragmentValue, Host, NODE_HAS_VLANS, PeerKey},
     bytes::Be16,
     decap::{self, ECN},
-    ip::{Fragment, Ip, TCP},
+    ip::{Fragment, Ip, IpAddress, TCP},
     link, mss,
     nat::{Delta, End, Header, Rewrite, Socket, translate},
     packet::Packet,
@@ -165,7 +165,18 @@ pub(super) fn send<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: boo
     }
     tables.count_listener(out.listener, Direction::Out, u64::from(ip.total_length));
     tables.count_endpoint(out.endpoint, Direction::Out, u64::from(ip.total_length));
-    let Route::Direct { ifindex, source, destination } = route else {
+    by_route::<A, P, T>(packet, tables, vnet, &route)
+}
+
+/// A packet behind an Ethernet header that is still to be written, by a route that there is.
+#[inline(always)]
+pub(super) fn by_route<A: IpAddress, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    vnet: u32,
+    route: &Route,
+) -> Packed {
+    let Route::Direct { ifindex, source, destination } = *route else {
         return to_host(packet, tables, vnet, A::ETHER);
     };
     let (ifindex, vlan) = device_below(tables, ifindex);
@@ -177,7 +188,7 @@ pub(super) fn send<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: boo
 
 /// The device that frames of a VLAN device leave by, and their tag.
 #[inline(always)]
-pub(super) fn device_below<T: Tables>(tables: &T, ifindex: u32) -> (u32, u16) {
+fn device_below<T: Tables>(tables: &T, ifindex: u32) -> (u32, u16) {
     let has_vlans = tables.node().is_some_and(|node| node.flags & NODE_HAS_VLANS != 0);
     if has_vlans && let Some(device) = tables.peer(PeerKey::VlanDevice(ifindex)) {
         #[expect(clippy::cast_possible_truncation, reason = "a VLAN id has twelve bits")]

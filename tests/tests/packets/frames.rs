@@ -3,8 +3,10 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::{IpFragOffset, IpNumber, Ipv4Header, PacketBuilder, TcpHeader, UdpHeader};
+use etherparse::{IpNumber, Ipv4Header, PacketBuilder, TcpHeader, UdpHeader};
+pub use lbx_tests::packets::{fragment, spoiled, with_ipv4 as with_ip};
 use lbx_tests::{
+    packets,
     topology::{CLIENT, EAST, LBX_UNDERLAY, ORIGINS, VnetPlan},
     tunnel,
 };
@@ -67,39 +69,9 @@ pub fn answer() -> Vec<u8> {
     udp((ORIGINS[0].1, 53), (CLIENT, CLIENT_PORT), b"that!")
 }
 
-/// A packet with its IPv4 header changed; the header checksum is made right again.
-pub fn with_ip(packet: &[u8], change: impl FnOnce(&mut Ipv4Header)) -> Vec<u8> {
-    let (mut header, rest) = Ipv4Header::from_slice(packet).unwrap();
-    change(&mut header);
-    header.header_checksum = header.calc_header_checksum();
-    let mut changed = Vec::new();
-    header.write_raw(&mut changed).unwrap();
-    changed.extend(rest);
-    changed
-}
-
 /// A packet with IPv4 options: four bytes, no-operations.
 pub fn with_options(packet: &[u8]) -> Vec<u8> {
-    with_ip(packet, |header| {
-        header.options = [1, 1, 1, 0].into();
-        header.total_len += 4;
-    })
-}
-
-/// A fragment of a packet: its first, or one from the middle.
-pub fn fragment(packet: &[u8], first: bool) -> Vec<u8> {
-    with_ip(packet, |header| {
-        header.dont_fragment = false;
-        header.more_fragments = true;
-        header.fragment_offset = IpFragOffset::try_new(if first { 0 } else { 185 }).unwrap();
-    })
-}
-
-/// A packet with the bytes at `at` overwritten, and nothing else made right.
-pub fn spoiled(packet: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
-    let mut spoiled = packet.to_vec();
-    spoiled[at..at + bytes.len()].copy_from_slice(bytes);
-    spoiled
+    packets::with_options(packet, 1)
 }
 
 /// A frame of `plan`'s gateway around `inner`.
