@@ -12,6 +12,7 @@
 //! | [`agent`], [`config`] | lbx itself, as processes |
 //! | [`lab`] | the programs alone, run on single packets |
 //! | [`world`] | the configuration that they are run with: every kind of network and service |
+//! | [`fuzz`] | what must hold whatever arrives |
 //! | [`packets`] | packets of clients and origins, and what becomes of them |
 //! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
 //! | [`process`] | running a command to its end |
@@ -26,6 +27,7 @@ pub mod client;
 pub mod config;
 pub mod documented;
 pub mod family;
+pub mod fuzz;
 pub mod gateway;
 pub mod http;
 pub mod lab;

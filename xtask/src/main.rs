@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod bpf;
 mod build;
 mod fmt_check;
+mod fuzz;
 mod lint;
 mod privilege;
 mod process;
@@ -48,6 +49,8 @@ enum Verb {
     Run(run::Args),
     /// Build, check and test everything, as CI does
     Test(test::Args),
+    /// Search for input that lbx does something wrong with
+    Fuzz(fuzz::Args),
     /// Fail when `cargo fmt` would change a file
     FmtCheck,
     /// Run clippy over everything, with warnings denied
@@ -88,6 +91,7 @@ fn dispatch(verb: &Verb) -> Result<()> {
         Verb::Build(args) => build::run(&workspace, args),
         Verb::Run(args) => run::run(&workspace, args),
         Verb::Test(args) => test::run(&workspace, args),
+        Verb::Fuzz(args) => fuzz::run(&workspace, args),
         Verb::FmtCheck => fmt_check::run(&workspace),
         Verb::Lint => lint::run(&workspace),
         Verb::Tidy => tidy::run(&workspace),

@@ -4,7 +4,7 @@
 //! that tools from any source count. Installs from apt and crates.io only, and nothing that would take the place
 //! of something the user has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -14,6 +14,7 @@ use crate::toolchain::{self, Compiler, ToolChain};
 use crate::workspace::Workspace;
 
 const BPF_LINKER: &str = "bpf-linker@0.13.0";
+const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
 /// How much has to be there.
@@ -33,7 +34,7 @@ struct Program {
     scope: Scope,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program {
         name: "ip",
         package: "iproute2",
@@ -50,6 +51,12 @@ const PROGRAMS: [Program; 3] = [
         name: "strace",
         package: "strace",
         why: "the tests count the agent's system calls",
+        scope: Scope::Test,
+    },
+    Program {
+        name: "c++",
+        package: "g++",
+        why: "compiles the fuzzer that the fuzz targets are linked with",
         scope: Scope::Test,
     },
 ];
@@ -134,6 +141,21 @@ fn debian_route(workspace: &Workspace) -> Result<()> {
         process::step("install bpf-linker", "links the kernel programs; a minute or two", &mut cargo)?;
     }
     Ok(())
+}
+
+/// Where `cargo-fuzz` is; installs it for this checkout where it is not.
+pub fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
+    let own = workspace.tools().join("bin/cargo-fuzz");
+    if own.exists() {
+        return Ok(own);
+    }
+    if let Some(found) = process::find_program("cargo-fuzz") {
+        return Ok(found);
+    }
+    let mut cargo = process::host_cargo();
+    cargo.args(["install", CARGO_FUZZ, "--locked", "--root"]).arg(workspace.tools());
+    process::step("install cargo-fuzz", "builds and runs the fuzz targets; half a minute", &mut cargo)?;
+    Ok(own)
 }
 
 /// Installs packages, or says which they are where apt or root is missing.

@@ -18,7 +18,7 @@ use crate::process;
 use crate::setup::{self, Scope};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{fmt_check, lint, tidy};
+use crate::{fmt_check, fuzz, lint, tidy};
 
 /// A test that cannot run on this machine appends a line `name: reason` to the file named by this variable and
 /// returns; it then counts as skipped, and as failed where `CI` is set.
@@ -27,7 +27,7 @@ const SKIP_FILE: &str = "LBX_SKIP_FILE";
 /// Arguments of `test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also run what takes long: tests marked `#[ignore]`, with `LBX_LONG=1` set for all
+    /// Also run what takes long: tests marked `#[ignore]`, with `LBX_LONG=1` set for all, and the fuzz targets
     #[arg(long)]
     long: bool,
     /// Run only the tests whose name contains this, and none of the checks
@@ -72,6 +72,14 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             eprintln!("error: {error:#}");
             failures.push("build");
         }
+    }
+
+    if args.long
+        && args.filter.is_none()
+        && let Err(error) = fuzz::run(workspace, &fuzz::Args::FULL)
+    {
+        eprintln!("error: fuzz: {error:#}");
+        failures.push("fuzz");
     }
 
     eprintln!("    all of it took {:.0} s", start.elapsed().as_secs_f64());

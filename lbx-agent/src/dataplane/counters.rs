@@ -27,6 +27,30 @@ pub trait Counters {
     fn clear_drops(&mut self, vnet: u32) -> Result<(), CountersError>;
 }
 
+/// None: for planning without a kernel.
+pub struct NoCounters;
+
+impl Counters for NoCounters {
+    fn listener(&self, _: u32) -> Result<Traffic, CountersError> {
+        Ok(Traffic::default())
+    }
+    fn endpoint(&self, _: u32) -> Result<Traffic, CountersError> {
+        Ok(Traffic::default())
+    }
+    fn drops(&self, _: u32, _: u8) -> Result<u64, CountersError> {
+        Ok(0)
+    }
+    fn clear_listener(&mut self, _: u32) -> Result<(), CountersError> {
+        Ok(())
+    }
+    fn clear_endpoint(&mut self, _: u32) -> Result<(), CountersError> {
+        Ok(())
+    }
+    fn clear_drops(&mut self, _: u32) -> Result<(), CountersError> {
+        Ok(())
+    }
+}
+
 /// The counters in the kernel.
 pub struct KernelCounters {
     /// By listener id.

@@ -18,7 +18,7 @@ mod programs;
 
 pub use attach::{AttachError, Attachments};
 pub use buckets::{Full, buckets_for, mend};
-pub use counters::{Counters, CountersError, KernelCounters};
+pub use counters::{Counters, CountersError, KernelCounters, NoCounters};
 pub use diff::{ApplyError, Step, apply, diff, set_endpoint_state};
 pub use image::{Image, lines_for};
 pub use mapped::{KernelMemory, MapError};

@@ -15,8 +15,8 @@ use lbx_common::{
     },
     api::{
         AttachMode, Config, Encap, Endpoint, Forwarding, HealthState, Interface, Limits, Listen, Monitor,
-        MonitorKind, NoEndpoint, Node, Pool, Ports, ProbeSource, Protocol, RateLimit, Role, Service, Traffic,
-        Tunnel, TunnelSource, VirtualNetwork,
+        MonitorKind, NoEndpoint, Node, Pool, Ports, ProbeSource, Protocol, RateLimit, Role, Service, Tunnel,
+        TunnelSource, VirtualNetwork,
     },
     select::sequence,
 };
@@ -25,7 +25,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config::{self, model::Model},
-    dataplane::{Counters, CountersError, FakeMemory, Image, Memory, Sizes, Step, apply, diff},
+    dataplane::{FakeMemory, Image, Memory, NoCounters, Sizes, Step, apply, diff},
     net::next_hop::NextHop,
 };
 
@@ -33,30 +33,6 @@ mod policies;
 
 type NextHops = BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>;
 type Verdicts = BTreeMap<(String, String), HealthState>;
-
-/// Counters that nobody reads.
-struct NoCounters;
-
-impl Counters for NoCounters {
-    fn listener(&self, _: u32) -> Result<Traffic, CountersError> {
-        Ok(Traffic::default())
-    }
-    fn endpoint(&self, _: u32) -> Result<Traffic, CountersError> {
-        Ok(Traffic::default())
-    }
-    fn drops(&self, _: u32, _: u8) -> Result<u64, CountersError> {
-        Ok(0)
-    }
-    fn clear_listener(&mut self, _: u32) -> Result<(), CountersError> {
-        Ok(())
-    }
-    fn clear_endpoint(&mut self, _: u32) -> Result<(), CountersError> {
-        Ok(())
-    }
-    fn clear_drops(&mut self, _: u32) -> Result<(), CountersError> {
-        Ok(())
-    }
-}
 
 /// An endpoint as drawn: its number in the pool, which network, weight, whether it is enabled and up.
 type Drawn = (u8, u8, u8, bool, bool);

@@ -3,6 +3,8 @@
 //!
 //! The maps are filled by lbx's own planner from a configuration; what must come out is for the tests to say.
 
+mod devices;
+mod host;
 mod model;
 
 use std::{
@@ -16,23 +18,21 @@ use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, 
 use lbx_agent::{
     config::{self, model::Model},
     dataplane::{Counters as _, Image, Loaded, Pins, Sizes, apply, diff, load},
-    net::next_hop::NextHop,
-    plan::{Environment, NodeFacts, listener_ids, plan},
+    plan::listener_ids,
 };
 use lbx_common::{
     abi::program_name,
-    api::{Config, HealthState, Traffic},
-    packet::SlicePacket,
-    pipeline::{self, PUBLIC, UNDERLAY},
-    reason::{DropReason, Verdict},
+    api::{Config, Traffic},
+    reason::DropReason,
 };
 
-use self::model::ModelTables;
+pub use self::devices::{Devices, planned};
+pub use self::host::{HostOutcome, HostPipeline};
+
 use crate::{
     agent::mount_bpffs,
     cleanup::Guard,
     netns::{self, Netns},
-    topology::{CLIENT, LBX_PUBLIC, PUBLIC_DEVICE, UNDERLAY_DEVICE},
 };
 
 /// Where a packet arrives.
@@ -80,19 +80,8 @@ pub struct Outcome {
     pub frame: Vec<u8>,
 }
 
-/// A packet after the pipeline on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostOutcome {
-    /// As the kernel would tell it.
-    pub outcome: Outcome,
-    /// With the drop reason and the egress.
-    pub verdict: Verdict,
-}
-
 /// Room in front of a frame, as XDP has it in a test run (`XDP_PACKET_HEADROOM`).
 const HEADROOM: usize = 256;
-/// What the kernel keeps of it for itself (`struct xdp_frame`).
-const KERNELS_HEADROOM: usize = 40;
 /// Longest frame that a test may make.
 const MAX_FRAME: usize = 2048;
 
@@ -111,7 +100,7 @@ pub struct Lab {
     loaded: Loaded,
     model: Model,
     image: Image,
-    tables: ModelTables,
+    host: HostPipeline,
     /// Interface index of the public device.
     pub public: u32,
     netns: Netns,
@@ -150,8 +139,8 @@ impl Lab {
         let image = planned(&model, &devices, down, &vlans)?;
         let steps = diff(&Image::observe(&loaded.memory), &image);
         apply(&mut loaded.memory, &mut loaded.counters, &steps)?;
-        let tables = ModelTables::new(&loaded.memory, devices.routes());
-        Ok(Self { loaded, model, image, tables, public: devices.public, netns, _removal: removal })
+        let host = HostPipeline::over(&loaded.memory, &devices);
+        Ok(Self { loaded, model, image, host, public: devices.public, netns, _removal: removal })
     }
 
     /// Runs the program for `on` over a frame.
@@ -180,27 +169,7 @@ impl Lab {
 
     /// Runs the pipeline on the host over a frame, with the maps as they are.
     pub fn run_on_host(&self, on: On, frame: &[u8]) -> HostOutcome {
-        let mut buffer = vec![0; HEADROOM - KERNELS_HEADROOM];
-        let start = buffer.len();
-        buffer.extend(frame);
-        let mut packet = SlicePacket::new(&mut buffer, start);
-        let tables = &self.tables;
-        let mut verdict = match on {
-            On::Public => pipeline::ingress(&mut packet, tables, PUBLIC),
-            On::Underlay => pipeline::ingress(&mut packet, tables, UNDERLAY),
-            On::Both => pipeline::ingress(&mut packet, tables, PUBLIC | UNDERLAY),
-            On::Probe => pipeline::probe(&mut packet, tables),
-        };
-        while let Some(Verdict::Continue(stage)) = verdict.unpack() {
-            verdict = pipeline::stage(&mut packet, tables, stage);
-        }
-        let verdict = verdict.unpack().expect("the pipeline gives verdicts that there are");
-        let action = match verdict {
-            Verdict::Pass => Action::Pass,
-            Verdict::Drop { .. } | Verdict::Continue(_) => Action::Drop,
-            Verdict::Transmit { .. } | Verdict::Back | Verdict::ToHost => Action::Send,
-        };
-        HostOutcome { outcome: Outcome { action, frame: packet.bytes().to_vec() }, verdict }
+        self.host.run(on, frame)
     }
 
     /// Packets dropped for `reason`, in a virtual network or in none.
@@ -225,7 +194,7 @@ impl Lab {
 
     /// The same as the pipeline on the host counted them.
     pub fn all_drops_on_host(&self) -> BTreeMap<(u32, DropReason), u64> {
-        self.tables.drops()
+        self.host.drops()
     }
 
     /// How many listeners have counters of their own.
@@ -281,98 +250,4 @@ fn run_xdp(program: &Xdp, frame: &[u8]) -> Result<Outcome> {
         other => return Err(anyhow!("the program answered {other}")),
     };
     Ok(Outcome { action, frame: out })
-}
-
-/// Devices of the lab's namespace.
-struct Devices {
-    public: u32,
-    public_mac: [u8; 6],
-    underlay: u32,
-    underlay_mac: [u8; 6],
-    lbx0: u32,
-    lbx0_mac: [u8; 6],
-    lbx1: u32,
-    lbx1_mac: [u8; 6],
-}
-
-impl Devices {
-    fn make(netns: &Netns) -> Result<Self> {
-        let mac = |last: u8| [0x02, 0, 0, 0, 0, last];
-        let colons = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-        for (device, other, last) in
-            [(PUBLIC_DEVICE, "public1", 1), (UNDERLAY_DEVICE, "underlay1", 2), ("lbx0", "lbx1", 3)]
-        {
-            netns.ip(&format!(
-                "link add {device} address {} type veth peer name {other}",
-                colons(mac(last))
-            ))?;
-            netns.ip(&format!("link set {other} up"))?;
-            netns.ip(&format!("link set {device} up"))?;
-        }
-        netns.ip(&format!("addr add {LBX_PUBLIC}/24 dev {PUBLIC_DEVICE}"))?;
-        let client_mac = colons(PEER_MAC);
-        netns.ip(&format!("neigh add {CLIENT} lladdr {client_mac} dev {PUBLIC_DEVICE} nud permanent"))?;
-        netns.ip(&format!("addr add {LBX_PUBLIC_V6}/64 dev {PUBLIC_DEVICE} nodad"))?;
-        netns.ip(&format!("neigh add {CLIENT_V6} lladdr {client_mac} dev {PUBLIC_DEVICE} nud permanent"))?;
-        for family in ["ipv4", "ipv6"] {
-            netns.sysctl(&format!("net/{family}/conf/lbx0/forwarding"), "1")?;
-        }
-        let index = |name: &str| -> Result<u32> {
-            netns.run(|| Ok(nix::net::if_::if_nametoindex(name)?)).with_context(|| name.to_owned())
-        };
-        Ok(Self {
-            public: index(PUBLIC_DEVICE)?,
-            public_mac: mac(1),
-            underlay: index(UNDERLAY_DEVICE)?,
-            underlay_mac: mac(2),
-            lbx0: index("lbx0")?,
-            lbx0_mac: mac(3),
-            lbx1: index("lbx1")?,
-            lbx1_mac: mac(4),
-        })
-    }
-
-    fn routes(&self) -> model::Routes {
-        model::Routes { ifindex: self.public, source: self.public_mac, destination: PEER_MAC }
-    }
-}
-
-/// What the planner makes of the model on empty maps.
-fn planned(
-    model: &Model,
-    devices: &Devices,
-    down: &[(&str, &str)],
-    vlans: &BTreeMap<u32, (u32, u16)>,
-) -> Result<Image> {
-    let hop = NextHop {
-        ifindex: devices.underlay,
-        vlan: None,
-        source_mac: devices.underlay_mac,
-        destination_mac: PEER_MAC,
-        mtu: 1600,
-    };
-    let remotes = model.vnets.iter().flat_map(|vnet| &vnet.tunnels).map(|tunnel| tunnel.remote);
-    let next_hops = remotes.map(|remote| (remote, (Some(hop), Some(hop.mtu)))).collect();
-    let mut verdicts = BTreeMap::new();
-    for pool in &model.pools {
-        for endpoint in &pool.endpoints {
-            let is_down = down.contains(&(pool.name.as_str(), endpoint.name.as_str()));
-            let state = if is_down { HealthState::Unhealthy } else { HealthState::Healthy };
-            verdicts.insert((pool.name.clone(), endpoint.name.clone()), state);
-        }
-    }
-    let environment = Environment {
-        vlans,
-        node: NodeFacts {
-            lbx0: (devices.lbx0, devices.lbx0_mac),
-            lbx1: (devices.lbx1, devices.lbx1_mac),
-            answer_interval: 0,
-            seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
-        },
-        sizes: &Sizes::new(&model.limits),
-        next_hops: &next_hops,
-        verdicts: &verdicts,
-        tunnel_verdicts: &BTreeMap::new(),
-    };
-    Ok(plan(model, &environment, &Image::default())?)
 }

@@ -81,6 +81,14 @@ impl ModelTables {
         }
     }
 
+    /// Forgets what the packets so far left behind.
+    pub fn forget_packets(&mut self) {
+        self.carry.take();
+        self.drops.take();
+        self.fragments.take();
+        self.limits.take();
+    }
+
     /// Drops counted so far.
     pub fn drops(&self) -> BTreeMap<(u32, DropReason), u64> {
         self.drops.borrow().clone()

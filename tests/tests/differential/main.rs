@@ -12,6 +12,7 @@ use std::{
 
 use lbx_common::api::{Monitor, MonitorKind};
 use lbx_tests::{
+    fuzz::Target,
     lab::{Action, Lab, On},
     world::{self, Network},
 };
@@ -96,6 +97,21 @@ fn kernel_and_host_agree_on_random_packets() {
     // The packets are worth something: a fair part takes each way, and they are dropped for many reasons.
     assert!(actions.iter().all(|&count| count > rounds * BATCH / 10), "{actions:?}");
     assert!(reasons.len() >= 12, "{reasons:?}");
+}
+
+#[test]
+fn kernel_and_host_agree_on_every_saved_input() {
+    let lab = lab();
+    let mut actions = [0; 3];
+    for target in Target::ALL {
+        for input in target.corpus().unwrap() {
+            for (on, frame) in target.frames(&input) {
+                compare(&lab, on, &[frame.to_vec()], &mut actions);
+            }
+        }
+    }
+    assert_eq!(lab.all_drops().unwrap(), lab.all_drops_on_host());
+    assert!(actions.iter().all(|&count| count > 0), "{actions:?}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ enum Others {
     AllBut(&'static [&'static str]),
 }
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     // Compiled for the kernel: each dependency must be no_std and free of panics.
     Rule { package: "lbx-common", workspace: &[], others: Others::Only(&["network-types"]) },
     Rule {
@@ -45,6 +45,7 @@ const RULES: [Rule; 6] = [
         workspace: &[("lbx-agent", &[]), ("lbx-common", &["api", "aya"])],
         others: Others::AllBut(&["aya-ebpf"]),
     },
+    Rule { package: "lbx-fuzz", workspace: &[("lbx-tests", &[])], others: Others::Only(&["libfuzzer-sys"]) },
     // Builds first on a fresh machine, before anything else can be built.
     Rule { package: "xtask", workspace: &[], others: Others::AllBut(&["aya"]) },
 ];
@@ -174,7 +175,8 @@ mod tests {
 
     use super::{RULES, Rule, line_of_key};
 
-    const MEMBERS: [&str; 6] = ["lbx-common", "lbx-ebpf", "lbx-agent", "lbx-ctl", "lbx-tests", "xtask"];
+    const MEMBERS: [&str; 7] =
+        ["lbx-common", "lbx-fuzz", "lbx-ebpf", "lbx-agent", "lbx-ctl", "lbx-tests", "xtask"];
 
     fn rule(package: &str) -> &'static Rule {
         RULES.iter().find(|rule| rule.package == package).unwrap()
