@@ -24,7 +24,7 @@ use crate::{
     api::{self, YamlLoader},
     config::{self, model::Model},
     health::HealthChecker,
-    net::{netlink, next_hop, probe_path::LBX0},
+    net::{netlink, next_hop, path_mtu, probe_path::LBX0},
     reconcile::{Found, Handle, Inputs, Kernel, KernelError, Outputs, Reconciler, Start},
     store::{ConfigFile, Store, seed},
 };
@@ -56,7 +56,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = netlink::connect()?;
     let (targets, targets_seen) = watch::channel(Arc::default());
     let (remotes, remotes_seen) = watch::channel(Vec::new());
-    let outputs = Outputs { targets, remotes };
+    let (doubts, doubted) = mpsc::channel(64);
+    let outputs = Outputs { targets, remotes, doubts };
     let found = Found::look(&options.bpffs)?;
     let started = async {
         let kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
@@ -80,11 +81,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (resolved, next_hops) = mpsc::channel(1024);
     let (reload, reloads) = mpsc::channel(1);
     let stop = Stop::default();
-    let inputs = Inputs { commands, observations, next_hops, reload: reloads };
+    let (heard, too_big) = mpsc::channel(64);
+    let inputs = Inputs { commands, observations, next_hops, too_big, reload: reloads };
     let mut task = tokio::spawn(reconciler.run(stop.task.clone(), inputs));
     let mut health =
         HealthChecker::new(Some(LBX0.to_owned())).spawn(stop.checkers.clone(), targets_seen, observed);
-    let mut watcher = next_hop::spawn(stop.checkers.clone(), remotes_seen, resolved)?;
+    let mut watcher = next_hop::spawn(stop.checkers.clone(), remotes_seen, doubted, resolved)?;
+    let mut listener = path_mtu::spawn(stop.checkers.clone(), heard)?;
     let yaml = YamlLoader { load: config::load_yaml, locate: config::locate };
     let mut server = tokio::spawn(api::serve(socket, handle, yaml, stop.api.clone()));
     tracing::info!(adopted, revision, socket = %options.socket.display(), "ready");
@@ -94,6 +97,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ended = &mut task => Err(unexpected("the data plane task", ended)),
         ended = &mut health => Err(unexpected("the health checker", ended)),
         ended = &mut watcher => Err(unexpected("the next-hop watcher", ended)),
+        ended = &mut listener => Err(unexpected("the listener for what routers say", ended)),
         ended = &mut server => Err(unexpected("the API", ended)),
     };
     stop.api.cancel();
@@ -101,6 +105,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     stop.checkers.cancel();
     finish("the health checker", health).await;
     finish("the next-hop watcher", watcher).await;
+    finish("the listener for what routers say", listener).await;
     stop.task.cancel();
     finish("the data plane task", task).await;
     if options.detach_on_exit {

@@ -75,7 +75,7 @@ pub fn status() -> StatusReport {
         "tunnels": [{"virtual_network": "east", "tunnel": "a", "encap": "gre", "remote": "198.51.100.7",
                      "inner_mtu": 1472, "next_hop": {"interface": "eth1", "mac": "02:00:00:00:00:01"}},
                     {"virtual_network": "west", "tunnel": "b", "encap": "geneve", "remote": "2001:db8::7",
-                     "inner_mtu": 1444}],
+                     "inner_mtu": 1344, "path_mtu": {"mtu": 1400, "expires_secs": 599}}],
         "maps": [{"map": "endpoints", "used": 2, "capacity": 16384}],
     }))
     .unwrap()

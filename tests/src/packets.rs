@@ -6,8 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    IpDscp, IpEcn, IpFragOffset, IpNumber, IpSlice, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader,
-    TcpSlice, UdpHeader,
+    IpDscp, IpEcn, IpFragOffset, IpNumber, IpSlice, Ipv4Header, Ipv6FlowLabel, Ipv6Header, SlicedPacket,
+    TcpHeader, TcpOptionElement, TcpSlice, TransportSlice, UdpHeader,
 };
 
 use crate::family::Family;
@@ -275,6 +275,16 @@ pub fn rewritten(packet: &[u8], end: End, to: SocketAddr, hops: u8, tos: u8) -> 
     changed[place..place + 2].copy_from_slice(&to.port().to_be_bytes());
     set_checksum(&mut changed);
     changed
+}
+
+/// The maximum segment size that a SYN announces.
+pub fn segment_size(packet: &[u8]) -> Option<usize> {
+    let packet = SlicedPacket::from_ip(packet).ok()?;
+    let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { return None };
+    let mut options = tcp.options_iterator().flatten().filter(|_| tcp.syn());
+    options.find_map(|option| {
+        if let TcpOptionElement::MaximumSegmentSize(size) = option { Some(size.into()) } else { None }
+    })
 }
 
 /// Length of an IP packet, as its header says it.

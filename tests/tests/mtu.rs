@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TcpOptionElement, TransportSlice, icmpv4};
+use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 use lbx_common::api::AttachMode;
 use lbx_tests::{
     agent::{Agent, start_healthy_in},
@@ -17,6 +17,7 @@ use lbx_tests::{
     client::{Answer, Client, Download},
     config,
     family::Family,
+    packets::segment_size,
     path_mtu::{self, Discovery},
     servers::UDP_PORT,
     topology::{
@@ -117,7 +118,8 @@ fn tcp_segments_fit_in_both_directions_whatever_the_client_knows_of_the_path() {
             // IP and TCP headers without options.
             let largest = inner_mtu(&vnet.plan) - inner.header_bytes() - 20;
             let to_client = public.iter().filter(|frame| !frame.outgoing);
-            let replies: Vec<usize> = to_client.filter_map(|frame| mss(frame.bytes.get(14..)?)).collect();
+            let replies: Vec<usize> =
+                to_client.filter_map(|frame| segment_size(frame.bytes.get(14..)?)).collect();
             let requests = mss_to_origins(&underlay, &vnet.plan);
             for (way, found) in [("from origins", &replies), ("to origins", &requests)] {
                 // At least one for each transfer.
@@ -138,21 +140,10 @@ fn mss_to_origins(frames: &[Frame], plan: &VnetPlan) -> Vec<usize> {
         let is_probe =
             Family::ALL.iter().any(|family| source(&packet.inner) == Some(plan.probe_source_of(*family)));
         if packet.outer.source == lbx_underlay(plan.outer) && !is_probe {
-            found.extend(mss(&packet.inner));
+            found.extend(segment_size(&packet.inner));
         }
     }
     found
-}
-
-/// The MSS of a SYN.
-fn mss(packet: &[u8]) -> Option<usize> {
-    let packet = SlicedPacket::from_ip(packet).ok()?;
-    let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { return None };
-    let mut options = tcp.options_iterator().flatten().filter(|_| tcp.syn());
-    options.find_map(|option| match option {
-        TcpOptionElement::MaximumSegmentSize(mss) => Some(mss.into()),
-        _ => None,
-    })
 }
 
 fn source(packet: &[u8]) -> Option<IpAddr> {

@@ -15,7 +15,7 @@ use lbx_tests::{
     config,
     family::Family,
     servers::{HTTP_PORT, OriginServers},
-    topology::{CLIENT, EAST, ExtraTunnel, LAN_GATEWAY, Topology, UNDERLAY_DEVICE},
+    topology::{CLIENT, EAST, ExtraTunnel, LAN_GATEWAY, LBX_UNDERLAY, Topology, UNDERLAY_DEVICE},
     traffic::Round,
     tunnel::{self, Encap},
     wait,
@@ -24,6 +24,12 @@ use lbx_tests::{
 const PATIENCE: Duration = Duration::from_secs(15);
 const FIRST: &str = "gre";
 const SECOND: &str = "vxlan";
+
+/// Nobody hears from the gateway what it does not have to say.
+const QUIET: &str =
+    "table arp quiet { chain out { type filter hook output priority 0; arp operation request drop; }; }";
+/// Time for the kernel to ask the old MAC in vain three times, and then everybody.
+const SILENT_MOVE: Duration = Duration::from_secs(10);
 
 /// What breaks the first tunnel, and the second one.
 const CUT_FIRST: &str =
@@ -234,4 +240,20 @@ fn every_packet_of_a_probe_takes_its_tunnel_and_its_mark_stays_at_home() {
         seen.insert(expected);
     }
     assert_eq!(seen.len(), 2, "{marks:?} {ways:?}");
+}
+
+/// As one that took over from another without a word: the host's entry is fresh, and would be for half a minute.
+#[test]
+fn a_gateway_that_has_another_mac_is_found_by_the_probes_of_its_tunnel() {
+    let two = Two::start();
+    let Topology { east, lbx, .. } = &two.topology;
+    let link = lbx.ip(&format!("link show {UNDERLAY_DEVICE}")).unwrap();
+    let mac = link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    east.firewall(QUIET).unwrap();
+    east.gateway.ip(&format!("link set {UNDERLAY_DEVICE} address 02:00:00:00:aa:01")).unwrap();
+    east.gateway.ip(&format!("neigh replace {LBX_UNDERLAY} lladdr {mac} dev {UNDERLAY_DEVICE}")).unwrap();
+    let client = two.topology.client().with_timeout(Duration::from_millis(500));
+    assert!(client.http_get(EAST.vip, 0).is_err(), "it still has its old MAC");
+    wait::until("requests reach the new MAC", SILENT_MOVE, || Ok(client.http_get(EAST.vip, 0).ok())).unwrap();
+    assert_eq!(two.ways_of_requests(20_000..20_040).len(), 2);
 }

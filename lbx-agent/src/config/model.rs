@@ -67,6 +67,33 @@ pub struct Tunnel {
     pub probe: Option<TunnelProbe>,
 }
 
+/// What tells a tunnel's packets from those of all others, outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TunnelPath {
+    /// Key of the virtual network.
+    pub vni: u32,
+    /// How packets are wrapped.
+    pub encap: Encap,
+    /// Outer address of the gateway.
+    pub remote: IpAddr,
+    /// UDP destination port; 0 for `gre`.
+    pub port: u16,
+}
+
+impl Vnet {
+    /// Each tunnel with its path.
+    pub fn paths(&self) -> impl Iterator<Item = (&Tunnel, TunnelPath)> {
+        self.tunnels.iter().map(|tunnel| (tunnel, tunnel.path(self.vni)))
+    }
+}
+
+impl Tunnel {
+    /// Its path, as one of the network with this key.
+    pub fn path(&self, vni: u32) -> TunnelPath {
+        TunnelPath { vni, encap: self.encap, remote: self.remote, port: self.port }
+    }
+}
+
 /// How a tunnel is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelProbe {

@@ -1,5 +1,5 @@
-//! What the agent asks of the host's network: the veth pair of the probe path, and the way to each
-//! tunnel's gateway.
+//! What the agent asks of the host's network: the veth pair of the probe path, the way to each tunnel's gateway, and
+//! what routers on it have to say.
 //!
 //! Everything here acts in the network namespace of the calling thread, touches only what belongs to
 //! lbx (its two devices, its routing tables, its rule priorities, the neighbour entries of gateways) and
@@ -8,6 +8,7 @@
 pub mod ethtool;
 pub mod netlink;
 pub mod next_hop;
+pub mod path_mtu;
 mod port;
 pub mod probe_path;
 pub mod sysctl;
@@ -22,6 +23,11 @@ pub enum NetError {
     /// No netlink socket.
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
+    /// No socket for what routers say, or it failed.
+    #[error(
+        "cannot listen for what routers say of packets that are too big: {0}; the agent needs CAP_NET_RAW"
+    )]
+    Icmp(#[source] io::Error),
     /// The kernel refused a request.
     #[error("cannot {what}: {reason}{}", remedy(.source))]
     Netlink {

@@ -135,8 +135,10 @@ fn entry(
             _ => encap::build(&TunnelSpec { inner_mtu, ..*spec }),
         };
     };
-    // A larger packet than the device takes would be lost without a word.
-    let largest = mtu.saturating_sub(overhead);
+    // A larger packet than the device takes would be lost without a word, and one that the path does not take comes
+    // back as a complaint.
+    let path = environment.path_mtus.get(&tunnel.path(spec.vni)).copied();
+    let largest = path.map_or(mtu, |path| path.min(mtu)).saturating_sub(overhead);
     let inner_mtu = configured.map_or(largest, |configured| configured.min(largest));
     let way = next_hop.map(|hop| Way {
         ifindex: hop.ifindex,

@@ -18,7 +18,7 @@ use super::{
     peers, services,
 };
 use crate::{
-    config::model::{Endpoint, Model, Pool},
+    config::model::{Endpoint, Model, Pool, TunnelPath},
     dataplane::{Image, MapId, Sizes},
     net::next_hop::NextHop,
 };
@@ -50,6 +50,8 @@ pub struct Environment<'a> {
     /// What is known of the way to each gateway: next hop and MTU of the route. A gateway that is not
     /// listed keeps what the kernel's maps say.
     pub next_hops: &'a BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>,
+    /// What routers said of the path of a tunnel: largest outer IP packet in bytes.
+    pub path_mtus: &'a BTreeMap<TunnelPath, u16>,
     /// Verdicts by (pool, endpoint). An endpoint without one keeps what the kernel's maps say.
     pub verdicts: &'a BTreeMap<(String, String), HealthState>,
     /// The same by (virtual network, tunnel); where the maps know nothing either, a tunnel counts as healthy.

@@ -224,6 +224,7 @@ fn planned(world: &World, observed: &Image) -> Image {
         node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
         sizes: &Sizes::new(&limits()),
         next_hops: &next_hops,
+        path_mtus: &BTreeMap::new(),
         verdicts: &verdicts,
         tunnel_verdicts: &Verdicts::new(),
     };

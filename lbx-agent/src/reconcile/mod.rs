@@ -8,6 +8,7 @@ mod change;
 mod findings;
 mod handle;
 mod kernel;
+mod path_mtus;
 mod reports;
 mod targets;
 
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     findings::{Findings, Name},
     handle::Command,
+    path_mtus::PathMtus,
     targets::{Known, probed, remotes, targets},
 };
 pub use self::{
@@ -39,7 +41,10 @@ use crate::{
     config::model::{Model, Tunnel, Vnet},
     dataplane::{Image, Sizes, apply, diff, set_endpoint_state},
     health::{Observation, Target, TargetKey},
-    net::next_hop::{NextHop, NextHopEvent},
+    net::{
+        next_hop::{NextHop, NextHopEvent},
+        path_mtu::TooBig,
+    },
     plan::{self, Environment, NodeFacts, UP},
     store::Store,
 };
@@ -75,6 +80,8 @@ pub struct Inputs {
     pub observations: mpsc::Receiver<Observation>,
     /// From the next-hop watcher.
     pub next_hops: mpsc::Receiver<NextHopEvent>,
+    /// From routers.
+    pub too_big: mpsc::Receiver<TooBig>,
     /// Each message asks to read the configuration file again.
     pub reload: mpsc::Receiver<()>,
 }
@@ -85,6 +92,8 @@ pub struct Outputs {
     pub targets: watch::Sender<Arc<Vec<Target>>>,
     /// To the next-hop watcher.
     pub remotes: watch::Sender<Vec<IpAddr>>,
+    /// To the next-hop watcher: gateways that do not answer.
+    pub doubts: mpsc::Sender<IpAddr>,
 }
 
 /// The task's state.
@@ -96,6 +105,7 @@ pub struct Reconciler {
     state_dir: PathBuf,
     seed: [u64; 2],
     next_hops: BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>,
+    path_mtus: PathMtus,
     endpoints: Findings,
     tunnels: Findings,
     ids: BTreeMap<Name, u16>,
@@ -119,6 +129,7 @@ impl Reconciler {
             state_dir,
             seed,
             next_hops: BTreeMap::new(),
+            path_mtus: PathMtus::default(),
             endpoints: Findings::default(),
             tunnels: Findings::default(),
             ids: BTreeMap::new(),
@@ -158,6 +169,10 @@ impl Reconciler {
                     }
                     true
                 }
+                Some(message) = inputs.too_big.recv() => {
+                    self.path_mtus.learn(&message, &self.model, Instant::now())
+                }
+                () = at(self.path_mtus.next_expiry()) => self.path_mtus.expire(Instant::now()),
                 Some(()) = inputs.reload.recv() => { self.reload().await; false }
                 changed = self.store.changed() => {
                     match changed {
@@ -205,6 +220,7 @@ impl Reconciler {
             vlans: self.kernel.vlans(),
             sizes: &Sizes::new(&model.limits),
             next_hops: &self.next_hops,
+            path_mtus: &self.path_mtus.mtus,
             verdicts: &self.endpoints.verdicts,
             tunnel_verdicts: &self.tunnels.verdicts,
         };
@@ -216,6 +232,7 @@ impl Reconciler {
         let [endpoints, tunnels] = probed(&self.model);
         self.endpoints.keep_of(endpoints);
         self.tunnels.keep_of(tunnels);
+        self.path_mtus.keep_of(&self.model);
     }
 
     /// Takes a probe's result: an endpoint's verdict goes into its bits at once. Returns whether the plan may be
@@ -233,7 +250,11 @@ impl Reconciler {
                 let bits = if state == HealthState::Healthy { UP } else { 0 };
                 set_endpoint_state(&mut self.kernel.memory, id, bits)
             }
-            TargetKey::Tunnel { virtual_network, tunnel, .. } => {
+            TargetKey::Tunnel { virtual_network, tunnel, path: (_, remote, _) } => {
+                if observation.round_trip.is_none() {
+                    // Where there is no room, it is doubted already; the next probe says it again.
+                    let _ = self.outputs.doubts.try_send(*remote);
+                }
                 let Some((state, before)) = self.tunnels.take(observation) else { return false };
                 if *changed {
                     let state = state.as_str();
@@ -267,6 +288,14 @@ impl Reconciler {
             *current = remotes;
             differs
         });
+    }
+}
+
+/// Ends at a time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Answers about health, counters and the agent itself.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
 use lbx_common::{
     abi::{
@@ -214,6 +214,7 @@ impl Reconciler {
                     encap: tunnel.encap,
                     remote: tunnel.remote.to_string(),
                     inner_mtu: entry.map(|entry| entry.inner_mtu).unwrap_or_default(),
+                    path_mtu: self.path_mtus.status(tunnel.path(vnet.vni), Instant::now()),
                     next_hop: entry.and_then(next_hop),
                 }
             })

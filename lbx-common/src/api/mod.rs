@@ -30,5 +30,5 @@ pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
 pub use service::{Forwarding, NoEndpoint, RateLimit, Service};
 pub use stats::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
-pub use status::{InterfaceStatus, MapFill, NextHopStatus, StatusReport, TunnelStatus};
+pub use status::{InterfaceStatus, MapFill, NextHopStatus, PathMtuStatus, StatusReport, TunnelStatus};
 pub use vnet::{Encap, Inner, ProbeSource, Tunnel, VirtualNetwork};

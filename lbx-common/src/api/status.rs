@@ -59,9 +59,21 @@ pub struct TunnelStatus {
     pub remote: String,
     /// Largest inner IP packet in bytes.
     pub inner_mtu: u16,
+    /// What a router said of the path, where one did; `inner_mtu` follows from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<PathMtuStatus>,
     /// The next hop; absent while unresolved (packets then go by the kernel's slow path).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHopStatus>,
+}
+
+/// The MTU of a tunnel's path, as a router said it (RFC 1191, RFC 8201).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathMtuStatus {
+    /// Largest outer IP packet in bytes.
+    pub mtu: u16,
+    /// Seconds until it is forgotten, unless a router says it again.
+    pub expires_secs: u64,
 }
 
 /// Where tunnel packets leave.

@@ -7,7 +7,7 @@ use lbx_common::api::{AttachMode, Role, StatusReport, TunnelStatus};
 use super::Context;
 use crate::{
     error::CliError,
-    output::{Table, cell, span},
+    output::{Table, cell, maybe, span},
 };
 
 /// Prints the state of the agent and its data plane.
@@ -53,13 +53,14 @@ fn render(report: &StatusReport, width: Option<u16>) -> String {
 
 /// Tunnels and the way to their gateways.
 pub fn tunnel_table<'a>(tunnels: impl IntoIterator<Item = &'a TunnelStatus>) -> Table {
-    let mut table = Table::new(["TUNNEL", "ENCAP", "REMOTE", "INNER MTU", "NEXT HOP"]);
+    let mut table = Table::new(["TUNNEL", "ENCAP", "REMOTE", "INNER MTU", "PATH MTU", "NEXT HOP"]);
     for tunnel in tunnels {
         table.row([
             format!("{}/{}", tunnel.virtual_network, tunnel.tunnel),
             cell(tunnel.encap.as_str()),
             cell(&tunnel.remote),
             cell(tunnel.inner_mtu),
+            maybe(tunnel.path_mtu.map(|path| path.mtu)),
             next_hop(tunnel),
         ]);
     }
@@ -107,9 +108,9 @@ mod tests {
              INTERFACE  ROLE  XDP      WARNINGS\n\
              eth0       both  generic  the driver has no XDP\n\
              \n\
-             TUNNEL  ENCAP   REMOTE        INNER MTU  NEXT HOP\n\
-             east/a  gre     198.51.100.7       1472  02:00:00:00:00:01 by eth1\n\
-             west/b  geneve  2001:db8::7        1444  unresolved (slow path)\n\
+             TUNNEL  ENCAP   REMOTE        INNER MTU  PATH MTU  NEXT HOP\n\
+             east/a  gre     198.51.100.7       1472         -  02:00:00:00:00:01 by eth1\n\
+             west/b  geneve  2001:db8::7        1344      1400  unresolved (slow path)\n\
              \n\
              MAP        USED  CAPACITY\n\
              endpoints     2     16384\n"

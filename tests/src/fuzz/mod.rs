@@ -1,10 +1,12 @@
-//! What must hold for whatever arrives: frames on each kind of interface, and texts of configurations.
+//! What must hold for whatever arrives: frames on each kind of interface, texts of configurations, messages of
+//! routers.
 //!
 //! Each target takes any bytes and panics where something is wrong. `lbx-common/fuzz` searches for such bytes;
 //! what it has found worth keeping is the corpus, which the tests run as well.
 
 mod config;
 mod conversation;
+mod router;
 mod sound;
 
 use std::{
@@ -34,12 +36,21 @@ pub enum Target {
     Conversation,
     /// The text of a configuration.
     Config,
+    /// What a router says of a packet, as raw sockets give it to the agent.
+    Router,
 }
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Public, Self::Underlay, Self::Probe, Self::Sequence, Self::Conversation, Self::Config];
+    pub const ALL: [Self; 7] = [
+        Self::Public,
+        Self::Underlay,
+        Self::Probe,
+        Self::Sequence,
+        Self::Conversation,
+        Self::Config,
+        Self::Router,
+    ];
 
     /// Name of the program that fuzzes it, and of the folder of its corpus.
     pub const fn as_str(self) -> &'static str {
@@ -50,23 +61,29 @@ impl Target {
             Self::Sequence => "sequence",
             Self::Conversation => "conversation",
             Self::Config => "config",
+            Self::Router => "router",
         }
     }
 
     /// Panics when lbx does something wrong with the input.
     pub fn run(self, input: &[u8]) {
-        if self == Self::Config {
-            return config::check(input);
+        match self {
+            Self::Config => config::check(input),
+            Self::Router => router::check(input),
+            Self::Public | Self::Underlay | Self::Probe | Self::Sequence | Self::Conversation => {
+                self.run_in_lab(input);
+            }
         }
+    }
+
+    fn run_in_lab(self, input: &[u8]) {
         LAB.with_borrow_mut(|lab| {
             lab.forget();
-            match self {
-                Self::Conversation => conversation::check(lab, input),
-                Self::Public | Self::Underlay | Self::Probe | Self::Sequence | Self::Config => {
-                    for (on, frame) in self.frames(input) {
-                        sound::check(lab, on, frame);
-                    }
-                }
+            if self == Self::Conversation {
+                return conversation::check(lab, input);
+            }
+            for (on, frame) in self.frames(input) {
+                sound::check(lab, on, frame);
             }
         });
     }
@@ -78,7 +95,7 @@ impl Target {
             Self::Underlay => vec![(On::Underlay, input)],
             Self::Probe => vec![(On::Probe, input)],
             Self::Sequence => sequence(input).into_iter().map(|frame| (On::Both, frame)).collect(),
-            Self::Config => Vec::new(),
+            Self::Config | Self::Router => Vec::new(),
         };
         frames.into_iter().filter(|(_, frame)| (MIN_FRAME..=MAX_FRAME).contains(&frame.len())).collect()
     }

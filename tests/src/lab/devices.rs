@@ -109,6 +109,7 @@ pub fn planned(
         },
         sizes: &Sizes::new(&model.limits),
         next_hops: &next_hops,
+        path_mtus: &BTreeMap::new(),
         verdicts: &verdicts,
         tunnel_verdicts: &BTreeMap::new(),
     };

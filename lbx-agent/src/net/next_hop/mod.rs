@@ -65,16 +65,18 @@ pub struct NextHopEvent {
 
 /// Watches the ways to `remotes` until `token` is cancelled or one of the channels closes. Sends one event
 /// for each remote at first, then one whenever its answer changes. A remote that left the list gets none.
+/// `doubts` names remotes that do not answer: their neighbour may have another MAC address now, which nobody told.
 pub fn spawn(
     token: CancellationToken,
     remotes: watch::Receiver<Vec<IpAddr>>,
+    doubts: mpsc::Receiver<IpAddr>,
     tx: mpsc::Sender<NextHopEvent>,
 ) -> Result<JoinHandle<Result<(), NetError>>, NetError> {
     // Listen first, ask later: an event between the two is then seen.
     let events = Events::subscribe()?;
     let resolver = Resolver { handle: netlink::connect()?, tx, known: HashMap::new(), kept: BTreeSet::new() };
     Ok(tokio::spawn(async move {
-        token.run_until_cancelled(resolver.run(events, remotes)).await.unwrap_or(Ok(()))
+        token.run_until_cancelled(resolver.run(events, remotes, doubts)).await.unwrap_or(Ok(()))
     }))
 }
 
@@ -97,6 +99,7 @@ impl Resolver {
         mut self,
         mut events: Events,
         mut remotes: watch::Receiver<Vec<IpAddr>>,
+        mut doubts: mpsc::Receiver<IpAddr>,
     ) -> Result<(), NetError> {
         // Entries that an agent before this one asked for, and that are not wanted any more, are let go
         // after the first round.
@@ -120,6 +123,13 @@ impl Resolver {
                     Ok(()) => continue,
                     Err(_) => return Ok(()),
                 },
+                doubted = doubts.recv() => {
+                    let Some(remote) = doubted else { return Ok(()) };
+                    if let Some(via) = self.known.get(&remote).and_then(|known| known.way.via) {
+                        neighbour::doubt(&self.handle, via).await?;
+                    }
+                    continue;
+                }
             }
             let deadline = Instant::now() + DEBOUNCE;
             while let Ok(event) = tokio::time::timeout_at(deadline, events.next()).await {

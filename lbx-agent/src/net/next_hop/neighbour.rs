@@ -45,9 +45,28 @@ pub(super) async fn keep(handle: &Handle, via: Via) -> Result<Option<[u8; 6]>, N
     // `ours` says that this kernel was asked before, so an entry that is not managed then means that it
     // does not know the flag, and only a kick helps.
     if !managed && (!ours || !settled) {
-        request(handle, via, NeighbourExtFlags::Managed, ROUTE_PROTOCOL, NLM_F_CREATE).await?;
+        request(handle, via, Ask::Use, NeighbourExtFlags::Managed, ROUTE_PROTOCOL, NLM_F_CREATE).await?;
     }
     Ok(mac.filter(|_| valid))
+}
+
+/// Has the kernel find out at once whether an entry that lbx asked for still holds: it asks the neighbour, and
+/// where that does not answer, everybody. The entry is used meanwhile.
+pub(super) async fn doubt(handle: &Handle, via: Via) -> Result<(), NetError> {
+    let Some(entry) = netlink::neighbour(handle, via.ifindex, via.address).await? else { return Ok(()) };
+    if !is_ours(&entry) {
+        return Ok(());
+    }
+    let state = entry.header.state;
+    if matches!(state, NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Delay) {
+        // The kernel sets no state of an entry that is managed, so that is taken away for a moment.
+        request(handle, via, Ask::Probe, NeighbourExtFlags::empty(), ROUTE_PROTOCOL, 0).await?;
+    } else if state != NeighbourState::Failed {
+        return Ok(());
+    }
+    // One that failed, the kernel would ask for again only at its next turn, in up to five seconds.
+    let ext_flags = if is_managed(&entry) { NeighbourExtFlags::Managed } else { NeighbourExtFlags::empty() };
+    request(handle, via, Ask::Use, ext_flags, ROUTE_PROTOCOL, 0).await
 }
 
 /// Takes back what [`keep`] asked for; the entry ages as any other then.
@@ -55,7 +74,7 @@ pub(super) async fn release(handle: &Handle, via: Via) -> Result<(), NetError> {
     let entry = netlink::neighbour(handle, via.ifindex, via.address).await?;
     if entry.is_some_and(|entry| is_managed(&entry) && is_ours(&entry)) {
         // The protocol cannot be unset, but handed back.
-        request(handle, via, NeighbourExtFlags::empty(), RouteProtocol::Kernel, 0).await?;
+        request(handle, via, Ask::Use, NeighbourExtFlags::empty(), RouteProtocol::Kernel, 0).await?;
     }
     Ok(())
 }
@@ -116,11 +135,21 @@ fn is_ours(entry: &NeighbourMessage) -> bool {
     entry.attributes.contains(&NeighbourAttribute::Protocol(ROUTE_PROTOCOL))
 }
 
-/// Uses an entry, which makes the kernel resolve or check it, and sets its extended flags. A device that
-/// is down or gone, or an entry that is gone, is no error: an event will tell.
+/// What makes the kernel look after an entry.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// It is used: the kernel resolves it, or checks it when it is old (`NTF_USE`).
+    Use,
+    /// It is in doubt, however fresh it is (`NUD_PROBE`).
+    Probe,
+}
+
+/// Asks the kernel, and sets the extended flags. A device that is down or gone, or an entry that is gone, is no
+/// error: an event will tell.
 async fn request(
     handle: &Handle,
     via: Via,
+    ask: Ask,
     ext_flags: NeighbourExtFlags,
     protocol: RouteProtocol,
     create: u16,
@@ -130,7 +159,10 @@ async fn request(
     let mut message = NeighbourMessage::default();
     message.header.family = netlink::family(address);
     message.header.ifindex = ifindex;
-    message.header.flags = NeighbourFlags::Use;
+    match ask {
+        Ask::Use => message.header.flags = NeighbourFlags::Use,
+        Ask::Probe => message.header.state = NeighbourState::Probe,
+    }
     message.attributes = vec![
         NeighbourAttribute::Destination(address.into()),
         NeighbourAttribute::Protocol(protocol),

@@ -92,8 +92,9 @@ impl Pair {
             let token = CancellationToken::new();
             let (remotes, remotes_rx) = watch::channel(remotes);
             let (tx, events) = mpsc::channel(16);
-            let task = spawn(token.clone(), remotes_rx, tx).unwrap();
-            test(Watched { remotes, events }).await;
+            let (doubts, doubted) = mpsc::channel(16);
+            let task = spawn(token.clone(), remotes_rx, doubted, tx).unwrap();
+            test(Watched { remotes, doubts, events }).await;
             token.cancel();
             task.await.unwrap().unwrap();
         });
@@ -102,6 +103,7 @@ impl Pair {
 
 struct Watched {
     remotes: watch::Sender<Vec<IpAddr>>,
+    doubts: mpsc::Sender<IpAddr>,
     events: mpsc::Receiver<NextHopEvent>,
 }
 
@@ -226,6 +228,20 @@ fn a_new_mac_of_the_gateway_is_an_event() {
             let event =
                 watched.until(|event| event.next_hop.is_some_and(|hop| hop.destination_mac[5] == 8)).await;
             assert_eq!(event.remote, family.remote());
+        });
+    });
+}
+
+/// As one that took over from another: nothing is announced, and the old entry is fresh.
+#[test]
+fn a_gateway_that_is_doubted_is_asked_for_at_once() {
+    in_each_family(|pair, family| {
+        pair.watch(vec![family.remote()], async |mut watched| {
+            watched.until(resolved).await;
+            pair.gateway.ip("link set eth0 address 02:00:00:00:00:08");
+            watched.doubts.send(family.remote()).await.unwrap();
+            let found = |event: &NextHopEvent| event.next_hop.is_some_and(|hop| hop.destination_mac[5] == 8);
+            timeout(Duration::from_secs(10), watched.until(found)).await.expect("its new MAC");
         });
     });
 }

@@ -43,6 +43,7 @@ fn planned_as(says: &[Says], observed: &Image) -> Image {
         tunnel_verdicts: &BTreeMap::new(),
         sizes: &Sizes::new(&limits()),
         next_hops: &world.next_hops(),
+        path_mtus: &BTreeMap::new(),
         verdicts: &world.verdicts(),
     };
     plan(&model, &environment, observed).unwrap()

@@ -4,6 +4,7 @@ use lbx_common::abi::{ENDPOINT_TUNNELS, EndpointEntry, PROBE_PLACES, TUNNEL_DOWN
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::model::TunnelPath;
 
 /// A network with these tunnels, each with a monitor, and one endpoint for each list of them in `endpoints`.
 fn model_of(tunnels: &[&str], endpoints: &[&[&str]]) -> Model {
@@ -42,6 +43,7 @@ fn planned_with(model: &Model, verdicts: &[(&str, HealthState)], observed: &Imag
         vlans: &BTreeMap::new(),
         sizes: &Sizes::new(&model.limits),
         next_hops: &NextHops::new(),
+        path_mtus: &BTreeMap::new(),
         verdicts: &Verdicts::new(),
         tunnel_verdicts: &verdicts,
     };
@@ -101,21 +103,43 @@ fn without_its_monitor_a_tunnel_counts_as_healthy_again() {
     assert_eq!(diff(&fresh, &planned_with(&model, &[], &down)), Vec::<Step>::new());
 }
 
-#[test]
-fn a_next_hop_that_is_found_leaves_a_tunnel_down_and_a_verdict_leaves_it_resolved() {
-    let model = model_of(&["a"], &[&[]]);
-    let down = planned_with(&model, &[("a", HealthState::Unhealthy)], &Image::default());
+/// With the way to all gateways known, and what routers said of it.
+fn resolved_with(model: &Model, path_mtus: &BTreeMap<TunnelPath, u16>, observed: &Image) -> Image {
     let hop = NextHop { ifindex: 7, vlan: None, source_mac: [2; 6], destination_mac: [4; 6], mtu: 1500 };
-    let next_hops = NextHops::from([(model.vnets[0].tunnels[0].remote, (Some(hop), Some(1500)))]);
+    let tunnels = model.vnets.iter().flat_map(|vnet| &vnet.tunnels);
     let environment = Environment {
         node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
         vlans: &BTreeMap::new(),
         sizes: &Sizes::new(&model.limits),
-        next_hops: &next_hops,
+        next_hops: &tunnels.map(|tunnel| (tunnel.remote, (Some(hop), Some(1500)))).collect(),
+        path_mtus,
         verdicts: &Verdicts::new(),
         tunnel_verdicts: &Verdicts::new(),
     };
-    let resolved = plan(&model, &environment, &down).unwrap();
+    plan(model, &environment, observed).unwrap()
+}
+
+#[test]
+fn what_a_router_says_of_a_path_makes_that_tunnel_narrower_and_never_wider() {
+    let mut model = model_of(&["a", "b", "c"], &[&[]]);
+    model.vnets[0].tunnels[2].mtu = Some(1420);
+    let said = |mtus: [u16; 3]| model.vnets[0].paths().map(|(_, path)| path).zip(mtus).collect();
+    let inner = |path_mtus: &BTreeMap<TunnelPath, u16>| {
+        let image = resolved_with(&model, path_mtus, &Image::default());
+        let tunnel = |tunnel| known_tunnel(&model.vnets[0], tunnel, &image).unwrap().inner_mtu;
+        model.vnets[0].tunnels.iter().map(tunnel).collect::<Vec<_>>()
+    };
+    // 28 bytes of IPv4 and GRE.
+    assert_eq!(inner(&BTreeMap::new()), [1472, 1472, 1392]);
+    assert_eq!(inner(&said([1400, 9000, 1440])), [1372, 1472, 1392]);
+    assert_eq!(inner(&said([576, 1492, 1300])), [548, 1464, 1272]);
+}
+
+#[test]
+fn a_next_hop_that_is_found_leaves_a_tunnel_down_and_a_verdict_leaves_it_resolved() {
+    let model = model_of(&["a"], &[&[]]);
+    let down = planned_with(&model, &[("a", HealthState::Unhealthy)], &Image::default());
+    let resolved = resolved_with(&model, &BTreeMap::new(), &down);
     let flags = |image: &Image| image.tunnels.values().next().unwrap().flags;
     assert_eq!(flags(&resolved) & (TUNNEL_DOWN | TUNNEL_RESOLVED), TUNNEL_DOWN | TUNNEL_RESOLVED);
     let up = planned_with(&model, &[("a", HealthState::Healthy)], &resolved);

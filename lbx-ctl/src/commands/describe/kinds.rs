@@ -90,6 +90,10 @@ fn tunnel(vnet: &str, tunnel: &Tunnel, facts: &Facts) -> Description {
     }
     text.line("Outer MTU", tunnel.mtu.map_or_else(|| "that of the route".to_owned(), |mtu| mtu.to_string()));
     if let Some(state) = tunnel_status(vnet, &tunnel.name, facts) {
+        if let Some(path) = state.path_mtu {
+            let left = span(path.expires_secs);
+            text.line("Path MTU", format!("{}, as a router said; forgotten in {left}", path.mtu));
+        }
         text.line("Inner MTU", state.inner_mtu.to_string());
         text.line("Next hop", status::next_hop(state));
         text.member("status", state);
