@@ -50,13 +50,18 @@ pub struct Capture {
 impl Capture {
     /// Starts to capture on `device` of `netns`; every frame after this returns is seen.
     pub fn start(netns: &Netns, device: &str) -> Result<Self> {
+        Self::start_keeping(netns, device, |_| true)
+    }
+
+    /// The same, but of all frames only these are kept.
+    pub fn start_keeping(netns: &Netns, device: &str, keep: fn(&Frame) -> bool) -> Result<Self> {
         let socket = netns.run(|| open(device))?;
         let (stopped, stop) = io::pipe()?;
         let seen = Arc::new(Seen::default());
         let writer = Arc::clone(&seen);
         let thread = thread::Builder::new()
             .name(format!("capture-{device}"))
-            .spawn(move || read_all(&socket, &stopped, &writer))?;
+            .spawn(move || read_all(&socket, &stopped, &writer, keep))?;
         Ok(Self { seen, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -143,7 +148,7 @@ fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 
-fn read_all(socket: &Socket, stopped: &PipeReader, seen: &Seen) -> Result<()> {
+fn read_all(socket: &Socket, stopped: &PipeReader, seen: &Seen, keep: fn(&Frame) -> bool) -> Result<()> {
     let mut buffer = vec![MaybeUninit::uninit(); FRAME_BYTES];
     loop {
         let mut waiting =
@@ -158,8 +163,11 @@ fn read_all(socket: &Socket, stopped: &PipeReader, seen: &Seen) -> Result<()> {
             match socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
                     let bytes = initialised(&buffer, length);
-                    lock(seen).push(Frame { outgoing: is_outgoing(&from), bytes });
-                    seen.more.notify_all();
+                    let frame = Frame { outgoing: is_outgoing(&from), bytes };
+                    if keep(&frame) {
+                        lock(seen).push(frame);
+                        seen.more.notify_all();
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error).context("reading captured frames"),

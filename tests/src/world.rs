@@ -253,7 +253,8 @@ fn add_service(config: &mut Config, network: Network, family: Family, mode: Mode
         forwarding: if mode == Mode::Dsr { Forwarding::Dsr } else { Forwarding::Nat },
         pools: vec![name],
         icmp_echo: true,
-        no_endpoint: NoEndpoint::Drop,
+        // The VIPs of these services say that they have no other port.
+        no_endpoint: if mode == Mode::Dsr { NoEndpoint::Reject } else { NoEndpoint::Drop },
         allow: Vec::new(),
         deny: Vec::new(),
         rate_limit: RateLimit::default(),

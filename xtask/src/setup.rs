@@ -34,7 +34,10 @@ struct Program {
     scope: Scope,
 }
 
-const PROGRAMS: [Program; 4] = [
+/// What users try first has to work.
+const TRY: &str = "is tried on lbx by the tests";
+
+const PROGRAMS: [Program; 7] = [
     Program {
         name: "ip",
         package: "iproute2",
@@ -53,6 +56,9 @@ const PROGRAMS: [Program; 4] = [
         why: "the tests count the agent's system calls",
         scope: Scope::Test,
     },
+    Program { name: "ping", package: "iputils-ping", why: TRY, scope: Scope::Test },
+    Program { name: "traceroute", package: "traceroute", why: TRY, scope: Scope::Test },
+    Program { name: "tracepath", package: "iputils-tracepath", why: TRY, scope: Scope::Test },
     Program {
         name: "c++",
         package: "g++",

@@ -10,7 +10,7 @@ use lbx_common::{
     abi::{
         ENDPOINT_TAKES_NEW, EndpointEntry, Host, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY,
         LISTENER_HAS_RANGE, LISTENER_REJECTS, ListenerKey, ListenerValue, ReplyKey, ReplyValue, Target,
-        VIP_ECHO, VipValue, Words,
+        VIP_ECHO, VIP_REJECTS, VipValue, Words,
     },
     api::{Forwarding, Listen, Ports},
     ip::TCP,
@@ -48,6 +48,8 @@ pub fn plan_services(
     };
     let mut tables = Tables::new(observed, environment.sizes.of(MapId::Slots));
     let mut targets = BTreeMap::new();
+    let dropping: BTreeSet<IpAddr> =
+        model.services.iter().filter(|service| !service.reject).map(|service| service.address).collect();
     for service in &model.services {
         let Some(pool) = model.pools.get(service.pool) else { continue };
         let target = match targets.get(&service.pool) {
@@ -57,6 +59,13 @@ pub fn plan_services(
             }
         };
         plan.service(service, pool, target, image)?;
+        let vip = ListenerKey::Vip(plan.hosts.of(service.address, image)?);
+        let echo = if service.icmp_echo { VIP_ECHO } else { 0 };
+        // To ports that no service has, there is an answer only where nobody wants silence.
+        let rejects = if dropping.contains(&service.address) { 0 } else { VIP_REJECTS };
+        if let Some(known) = image.listeners.get_mut(&vip) {
+            *known = VipValue { flags: echo | rejects, ..VipValue::from_words(*known) }.to_words();
+        }
     }
     Ok(())
 }
@@ -144,10 +153,6 @@ impl Services<'_> {
             let lengths = ports::lengths(&blocks);
             let known = image.listeners.entry(ListenerKey::Vip(vip)).or_default();
             add_lengths(known, protocol, lengths);
-            if service.icmp_echo {
-                let value = VipValue::from_words(*known);
-                *known = VipValue { flags: VIP_ECHO, ..value }.to_words();
-            }
             // With direct return lbx sees no replies.
             if service.forwarding == Forwarding::Dsr {
                 continue;

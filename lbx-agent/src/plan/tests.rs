@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod policies;
+mod vips;
 
 type NextHops = BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>;
 type Verdicts = BTreeMap<(String, String), HealthState>;

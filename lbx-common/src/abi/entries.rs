@@ -65,6 +65,8 @@ pub struct ListenerValue {
 
 /// VIP flag: echo requests are answered.
 pub const VIP_ECHO: u32 = 1;
+/// VIP flag: the sender of what no listener takes is told.
+pub const VIP_REJECTS: u32 = 2;
 
 /// Value of a VIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -18,8 +18,8 @@ pub use entries::{
     ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_USABLE, EndpointEntry, LISTENER_DSR,
     LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE, LISTENER_REJECTS, ListenerValue,
     NODE_HAS_VLANS, NodeEntry, PeerValue, ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_DOWN,
-    TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry, VIP_ECHO, VipValue,
-    VnetEntry,
+    TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry, VIP_ECHO, VIP_REJECTS,
+    VipValue, VnetEntry,
 };
 pub use fragments::{FragmentKey, FragmentValue};
 pub use keys::{Host, KeyWords, ListenerKey, PROBE_PLACES, PeerKey, PortBlock, ReplyKey};

@@ -24,7 +24,8 @@ pub struct Service {
     /// Whether echo requests to the VIP are answered; the same for all services on it.
     #[serde(default = "yes")]
     pub icmp_echo: bool,
-    /// What happens to packets while no endpoint takes them.
+    /// What happens to packets while no endpoint takes them. Where all services on the VIP reject, so does the VIP
+    /// itself to ports that none of them has.
     #[serde(default)]
     pub no_endpoint: NoEndpoint,
     /// Clients that may connect; empty = all.

@@ -10,9 +10,9 @@ mod outbound;
 mod refuse;
 mod transmit;
 
-use self::inbound::to_endpoint;
+use self::{inbound::to_endpoint, refuse::refuse};
 use crate::{
-    abi::{Host, ListenerKey, PeerKey},
+    abi::{Host, ListenerKey, PeerKey, VIP_REJECTS, VipValue, Words},
     bytes::{Address, Be32},
     decap::{self, Admitted, ECN},
     encap::encapsulate,
@@ -194,7 +194,7 @@ fn from_client<A: PipelineAddress, P: Packet, T: Tables>(
     };
     match tables.listener_on(vip, ip.protocol, transport.ports.destination) {
         Some(listener) => to_endpoint::<A, P, T, false>(packet, tables, ip, &transport, &listener),
-        None => unserved(tables, roles, vip, DropReason::VipNoService),
+        None => closed::<A, T>(tables, ip, vip),
     }
 }
 
@@ -207,6 +207,21 @@ fn unserved<T: Tables>(tables: &T, roles: u8, destination: Host, reason: DropRea
     } else {
         Packed::PASS
     }
+}
+
+/// A packet of TCP or UDP to a port that nobody listens on.
+#[inline(always)]
+fn closed<A: PipelineAddress, T: Tables>(tables: &T, ip: &Ip<A>, vip: Host) -> Packed {
+    let Some(value) = tables.listener(ListenerKey::Vip(vip)) else { return Packed::PASS };
+    let (reason, kind) = if VipValue::from_words(value).flags & VIP_REJECTS != 0 {
+        (DropReason::VipNoService, A::PORT_UNREACHABLE)
+    } else if ip.ttl <= 1 {
+        // A traceroute goes to ports that nobody has.
+        (DropReason::TtlExceeded, A::TIME_EXCEEDED)
+    } else {
+        return drop(0, DropReason::VipNoService);
+    };
+    refuse::<A, T>(tables, ip.at, (0, 0), reason, (kind, 0))
 }
 
 #[inline(always)]

@@ -1,5 +1,5 @@
-//! Packets that are dropped, and whose senders are told: too big, at the end of their hops, or for a service without
-//! endpoints that refuses.
+//! Packets that are dropped, and whose senders are told: too big, at the end of their hops, or for nobody, where a
+//! service says that it refuses.
 
 use super::{PipelineAddress, drop, transmit::into_tunnel};
 use crate::{
@@ -60,7 +60,8 @@ pub(super) fn tell<A: PipelineAddress, P: Packet, T: Tables>(
 #[inline(always)]
 fn to_client<A: PipelineAddress, P: Packet>(packet: &mut P, ip: &Ip<A>, carry: &Carry) -> Option<Packed> {
     let link = Kept::take(packet, ip.at)?;
-    if carry.reason == DropReason::NoEndpoint as u8 && ip.protocol == TCP {
+    let nobody_listens = [DropReason::NoEndpoint, DropReason::VipNoService].map(|reason| reason as u8);
+    if nobody_listens.contains(&carry.reason) && ip.protocol == TCP {
         let header = transport::parse(packet, ip).ok()?;
         reset::compose(packet, ip, &header)?;
     } else {

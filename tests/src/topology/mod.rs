@@ -13,6 +13,7 @@
 mod boxes;
 mod extra;
 mod far_end;
+mod leaks;
 mod plan;
 
 use std::{
@@ -23,7 +24,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::unistd::geteuid;
 
-use self::boxes::{address, bridge, cable, ip_sysctls, link_local, native};
+use self::{
+    boxes::{address, bridge, cable, ip_sysctls, link_local, native},
+    leaks::Leaks,
+};
 pub use self::{
     extra::ExtraTunnel,
     far_end::{DEVICE as TUNNEL_DEVICE, FarEnd},
@@ -56,6 +60,7 @@ pub struct Topology {
     /// The second virtual network.
     pub west: Vnet,
     _native: Vec<FixedVerdict>,
+    _leaks: Leaks,
     /// The client's namespace.
     pub client_netns: Netns,
     /// The namespace that lbx runs in: strict `rp_filter`, no `ip_forward`.
@@ -146,7 +151,8 @@ impl Topology {
         };
         let east = vnet(east, 7)?;
         let west = vnet(west, 8)?;
-        Ok(Self { run, east, west, _native: all_native, client_netns: client, lbx, switch })
+        let leaks = Leaks::watch(&client)?;
+        Ok(Self { run, east, west, _native: all_native, _leaks: leaks, client_netns: client, lbx, switch })
     }
 
     /// Name of this run, unique on this machine; part of the names of its namespaces.

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, icmpv4, icmpv6};
-use lbx_common::reason::DropReason::{self, IcmpUnrelated, TooBig, TtlExceeded};
+use lbx_common::reason::DropReason::{self, IcmpUnrelated, TooBig, TtlExceeded, VipNoService};
 use lbx_tests::{
     family::Family,
     lab::{On, UNRESOLVED_CLIENT, UNRESOLVED_CLIENT_V6},
@@ -162,6 +162,26 @@ impl Of {
         let packet = Packet { data, ..request }.to_bytes();
         let becomes = told(TooBig, Error::TooBig(u16::try_from(mtu).unwrap()), &packet);
         cases.push(Case::new(self.name("one byte too many"), On::Public, frame(&packet), becomes));
+
+        // To ports that nobody has, as traceroute's are: those of a VIP that is silent, and of one that is not.
+        for (mode, hops, becomes) in [
+            (Mode::Nat, 1, Some((TtlExceeded, Error::Expired))),
+            (Mode::Nat, 2, None),
+            (Mode::Dsr, 1, Some((VipNoService, Error::Port))),
+            (Mode::Dsr, 64, Some((VipNoService, Error::Port))),
+        ] {
+            let vip = SocketAddr::new(self.network.vip(self.family, mode), 33_434);
+            let packet = Packet { ttl: hops, ..Packet::new(Transport::Udp, client, vip) }.to_bytes();
+            let becomes = match becomes {
+                Some((reason, what)) => {
+                    let answer = error(vip.ip(), client.ip(), TTL, what, &packet);
+                    Becomes::Refused(None, reason, answer)
+                }
+                None => Becomes::Dropped(None, VipNoService),
+            };
+            let name = self.name(&format!("port of nobody, {}, time to live {hops}", mode.as_str()));
+            cases.push(Case::new(name, On::Public, frame(&packet), becomes));
+        }
 
         let ping = echo(client.ip(), vip.ip(), false);
         let reply = echo(vip.ip(), client.ip(), true);

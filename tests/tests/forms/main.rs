@@ -72,7 +72,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>, usize)> {
     vec![
         ("requests in IPv4", requests_v4::cases(), 125),
         ("requests in IPv6", requests_v6::cases(), 80),
-        ("answers of lbx itself", answers::cases(), 180),
+        ("answers of lbx itself", answers::cases(), 260),
         ("ranges of ports, and any port", ports::cases(), 440),
         ("tunnel packets of gateways", stock::cases(), 280),
         ("packets of endpoints", replies::cases(), 630),

@@ -21,9 +21,10 @@ use lbx_tests::{
     offload,
     path_mtu::{self, Discovery},
     topology::{
-        EAST, LBX_PUBLIC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE, Topology, UNDERLAY_DEVICE, WEST, origins,
+        CLIENT, EAST, LBX_PUBLIC, LBX_UNDERLAY, ORIGINS, PUBLIC_DEVICE, Topology, UNDERLAY_DEVICE, WEST,
+        origins,
     },
-    wait,
+    tunnel, wait,
     xdp::{FixedVerdict, Verdict},
 };
 
@@ -249,4 +250,21 @@ fn namespaces(run: &str) -> Vec<String> {
     let entries = std::fs::read_dir(Path::new("/run/netns")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(&prefix)).collect()
+}
+
+/// A packet that lbx must never send.
+#[test]
+fn a_private_address_at_the_client_fails_whatever_test_it_is_seen_in() {
+    let topology = Topology::new().unwrap();
+    let mut packet = Vec::new();
+    let builder = etherparse::PacketBuilder::ipv4(ORIGINS[0].1.octets(), CLIENT.octets(), 64);
+    builder.udp(1, 2).write(&mut packet, b"who am I").unwrap();
+    let public = Capture::start(&topology.client_netns, PUBLIC_DEVICE).unwrap();
+    tunnel::send(&topology.lbx, &packet).unwrap();
+    public
+        .wait_for("the packet", Duration::from_secs(5), |frame| frame.bytes.ends_with(b"I").then_some(()))
+        .unwrap();
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| drop(topology))).unwrap_err();
+    let message = ended.downcast_ref::<String>().unwrap();
+    assert!(message.contains("10.0.0.10"), "{message}");
 }

@@ -1,0 +1,45 @@
+//! What a VIP itself answers, by what its services say.
+
+use lbx_common::abi::{VIP_ECHO, VIP_REJECTS, VipValue};
+use serde_json::json;
+
+use super::*;
+
+/// Flags of the VIP of services that say this of packets that no endpoint takes.
+fn flags(echo: bool, no_endpoint: &[&str]) -> u32 {
+    let service = |(place, no_endpoint): (usize, &&str)| {
+        json!({"name": format!("s{place}"), "address": "203.0.113.1", "listen": [format!("tcp/{}", 80 + place)],
+               "pools": ["p"], "icmp_echo": echo, "no_endpoint": no_endpoint})
+    };
+    let config = json!({
+        "version": 1,
+        "node": {"interfaces": [{"name": "eth0", "role": "both"}], "tunnel_source": {"ipv4": "192.0.2.1"}},
+        "pools": [{"name": "p"}],
+        "services": no_endpoint.iter().enumerate().map(service).collect::<Vec<_>>(),
+    });
+    let model = config::validate(config::decode(config).unwrap()).unwrap();
+    let environment = Environment {
+        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
+        vlans: &BTreeMap::new(),
+        sizes: &Sizes::new(&model.limits),
+        next_hops: &NextHops::new(),
+        path_mtus: &BTreeMap::new(),
+        verdicts: &Verdicts::new(),
+        tunnel_verdicts: &Verdicts::new(),
+    };
+    let image = plan(&model, &environment, &Image::default()).unwrap();
+    let vips = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Vip(_)));
+    let [(_, words)] = vips.collect::<Vec<_>>()[..] else { panic!("{:?}", image.listeners) };
+    VipValue::from_words(*words).flags
+}
+
+#[test]
+fn ports_that_no_service_has_are_refused_where_all_services_refuse() {
+    assert_eq!(flags(false, &["drop"]), 0);
+    assert_eq!(flags(false, &["reject"]), VIP_REJECTS);
+    assert_eq!(flags(false, &["reject", "reject"]), VIP_REJECTS);
+    assert_eq!(flags(false, &["reject", "drop"]), 0);
+    assert_eq!(flags(false, &["drop", "reject"]), 0);
+    assert_eq!(flags(true, &["drop", "drop"]), VIP_ECHO);
+    assert_eq!(flags(true, &["reject"]), VIP_ECHO | VIP_REJECTS);
+}
