@@ -7,6 +7,7 @@
 mod decode;
 mod explain;
 mod names;
+mod sources;
 mod tree;
 mod validate;
 
@@ -15,6 +16,7 @@ pub mod model;
 use lbx_common::api::{Config, Mistake};
 
 pub use decode::decode;
+pub use sources::{Sources, sources_of};
 pub use validate::validate;
 
 use model::Model;

@@ -8,9 +8,10 @@ use std::{
 };
 
 use lbx_common::api::{
-    Config, Encap, Forwarding, Interface, Limits, Listen, Monitor, Prefix, ProbeSource, RateLimit,
-    TunnelSource,
+    Config, Encap, Forwarding, Interface, Limits, Listen, Monitor, ProbeSource, RateLimit, TunnelSource,
 };
+
+use super::Sources;
 
 /// A configuration that makes sense as a whole.
 #[derive(Debug, Clone)]
@@ -155,10 +156,8 @@ pub struct Service {
     pub icmp_echo: bool,
     /// Whether packets that no endpoint takes are answered instead of dropped.
     pub reject: bool,
-    /// Clients that may connect; empty = all. Of the VIP's family.
-    pub allow: Vec<Prefix>,
-    /// Clients that may not, also where `allow` has them. Of the VIP's family.
-    pub deny: Vec<Prefix>,
+    /// Clients that may connect; `None` = all.
+    pub sources: Option<Arc<Sources>>,
     /// How many flows may begin.
     pub rate_limit: RateLimit,
 }

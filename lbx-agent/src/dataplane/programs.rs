@@ -136,7 +136,12 @@ impl Sizes {
 
     /// Elements of a map that the agent writes.
     pub fn of(&self, map: MapId) -> u32 {
-        self.0.iter().find(|(name, ..)| *name == map.name()).map_or(0, |&(_, elements, _)| elements)
+        self.of_name(map.name())
+    }
+
+    /// Elements of any map; 0 where its size is fixed.
+    pub fn of_name(&self, map: &str) -> u32 {
+        self.0.iter().find(|(name, ..)| *name == map).map_or(0, |&(_, elements, _)| elements)
     }
 }
 

@@ -3,16 +3,9 @@
 //! A list is known by what it says, like a lookup table: services that say the same share one, and a service that
 //! says something else gets another one, which is complete before the first packet is measured by it.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use lbx_common::{
-    abi::{PREFIX_ALLOWED, PREFIX_DENIED, PolicyEntry},
-    api::Prefix,
-    policy::interval_ns,
-};
+use lbx_common::{abi::PolicyEntry, policy::interval_ns};
 
 use super::{ids::Ids, planner::PlanError};
 use crate::{
@@ -22,11 +15,7 @@ use crate::{
 
 /// Whether a service asks anything of its packets.
 pub fn has_policy(service: &Service) -> bool {
-    has_prefixes(service) || !service.rate_limit.is_off()
-}
-
-fn has_prefixes(service: &Service) -> bool {
-    !service.allow.is_empty() || !service.deny.is_empty()
+    service.sources.is_some() || !service.rate_limit.is_off()
 }
 
 /// Gives out lists.
@@ -50,11 +39,10 @@ impl Policies {
         image: &mut Image,
     ) -> Result<PolicyEntry, PlanError> {
         let mut list = 0;
-        if has_prefixes(service) {
-            let prefixes = Arc::new(compile(&service.allow, &service.deny, every_source(service)));
+        if let Some(sources) = &service.sources {
             let no_room = PlanError::no_room("list of prefixes", "prefixes");
-            list = self.lists.of(&prefixes).map_err(no_room)?;
-            image.prefixes.insert(list, prefixes);
+            list = self.lists.of(sources).map_err(no_room)?;
+            image.prefixes.insert(list, Arc::clone(sources));
         }
         Ok(PolicyEntry {
             list,
@@ -64,27 +52,3 @@ impl Policies {
         })
     }
 }
-
-fn every_source(service: &Service) -> Prefix {
-    Prefix::around(service.address, 0)
-}
-
-/// The list in which the longest prefix of a source says what `allow` and `deny` say together: what `deny` has is
-/// denied, also within `allow`; else what `allow` has is allowed, or all where it is empty.
-fn compile(allow: &[Prefix], deny: &[Prefix], every_source: Prefix) -> PrefixList {
-    let others = if allow.is_empty() { PREFIX_ALLOWED } else { PREFIX_DENIED };
-    let denied: HashSet<Prefix> = deny.iter().copied().collect();
-    let lengths: BTreeSet<u8> = deny.iter().map(|prefix| prefix.length()).collect();
-    // A longer prefix would win, so what lies within a denied one is left out.
-    let is_denied = |prefix: Prefix| {
-        let mut around = lengths.range(..=prefix.length());
-        around.any(|&length| denied.contains(&Prefix::around(prefix.address(), length)))
-    };
-    let mut list = PrefixList::from([(every_source, others)]);
-    list.extend(allow.iter().filter(|&&prefix| !is_denied(prefix)).map(|&prefix| (prefix, PREFIX_ALLOWED)));
-    list.extend(deny.iter().map(|&prefix| (prefix, PREFIX_DENIED)));
-    list
-}
-
-#[cfg(test)]
-mod tests;

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 use lbx_common::{
     abi::{
         ABI_VERSION, EndpointEntry, Host, MAX_REASONS, PeerKey, TUNNEL_DOWN, TUNNEL_RESOLVED, TunnelEntry,
+        map_name,
     },
     api::{
         AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, Interface,
-        InterfaceStatus, MapFill, NextHopStatus, PoolHealth, PoolState, ServiceStats, StatsReport,
+        InterfaceStatus, MapFill, NextHopStatus, PoolHealth, PoolState, Prefix, ServiceStats, StatsReport,
         StatusReport, Traffic, TunnelHealth, TunnelStatus,
     },
     reason::DropReason,
@@ -287,12 +288,16 @@ fn reason_name(number: u8) -> String {
 }
 
 fn fill(image: &Image, sizes: &Sizes) -> Vec<MapFill> {
-    // Bucket maps hold two entries a bucket; by plan half of them stay free.
-    let entry = |map: MapId, used: usize, capacity: u32| MapFill {
-        map: map.name().to_lowercase(),
+    let named = |name: &str, used: usize, capacity: u32| MapFill {
+        map: name.to_lowercase(),
         used: used as u64,
         capacity: u64::from(capacity),
     };
+    // Bucket maps hold two entries a bucket; by plan half of them stay free.
+    let entry = |map: MapId, used, capacity| named(map.name(), used, capacity);
+    let prefixes = image.prefixes.values().flat_map(|list| list.keys());
+    let (v4, v6): (Vec<&Prefix>, Vec<_>) = prefixes.partition(|prefix| prefix.address().is_ipv4());
+    let lists = |name, used| named(name, used, sizes.of_name(name));
     let lines: u32 =
         image.tables.values().map(|slots| lines_for(u32::try_from(slots.len()).unwrap_or(0))).sum();
     let tunnels = image.peers.keys().filter(|key| matches!(key, PeerKey::Peer { .. })).count();
@@ -301,8 +306,11 @@ fn fill(image: &Image, sizes: &Sizes) -> Vec<MapFill> {
         entry(MapId::Replies, image.replies.len(), sizes.of(MapId::Replies)),
         entry(MapId::Peers, image.peers.len(), sizes.of(MapId::Peers)),
         entry(MapId::Slots, lines as usize, sizes.of(MapId::Slots)),
+        entry(MapId::Addresses, image.addresses.len(), sizes.of(MapId::Addresses).saturating_sub(1)),
         entry(MapId::Endpoints, image.endpoints.len(), sizes.of(MapId::Endpoints).saturating_sub(1)),
         entry(MapId::Tunnels, tunnels, sizes.of(MapId::Tunnels).saturating_sub(1)),
         entry(MapId::Vnets, image.vnets.len(), sizes.of(MapId::Vnets).saturating_sub(1)),
+        lists(map_name::PREFIXES_V4, v4.len()),
+        lists(map_name::PREFIXES_V6, v6.len()),
     ]
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lbx_common::api::{Config, Endpoint, Family, NoEndpoint, Pool, Service};
 
-use crate::config::{model, names::Index};
+use crate::config::{model, names::Index, sources_of};
 
 use super::{
     Report,
@@ -39,8 +39,7 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
             forwarding: service.forwarding,
             icmp_echo: service.icmp_echo,
             reject: service.no_endpoint == NoEndpoint::Reject,
-            allow: service.allow.clone(),
-            deny: service.deny.clone(),
+            sources: sources_of(service.address, &service.allow, &service.deny),
             rate_limit: service.rate_limit,
         });
     }

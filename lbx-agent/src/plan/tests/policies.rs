@@ -34,7 +34,8 @@ fn planned_as(says: &[Says], observed: &Image) -> Image {
     for service in &mut model.services {
         let place: usize = service.name[1..].parse().unwrap();
         let (allow, deny, rate) = says[place].as_ref().unwrap();
-        (service.allow, service.deny) = (prefixes(allow, v6(place)), prefixes(deny, v6(place)));
+        let (allow, deny) = (prefixes(allow, v6(place)), prefixes(deny, v6(place)));
+        service.sources = config::sources_of(service.address, &allow, &deny);
         service.rate_limit = RateLimit { new_flows_per_second: *rate, per_source: 0 };
     }
     let environment = Environment {

@@ -1,6 +1,9 @@
 //! Who may connect, how fast, and what the address answers.
 
-use lbx_common::api::RateLimit;
+use lbx_common::{
+    abi::{PREFIX_ALLOWED, PREFIX_DENIED},
+    api::RateLimit,
+};
 use serde_json::{Value, json};
 
 use super::{accepts, refuses};
@@ -9,7 +12,7 @@ use super::{accepts, refuses};
 fn without_policy_everybody_may_connect_and_pings_are_answered() {
     let model = accepts(&[]);
     let service = &model.services[0];
-    assert!(service.icmp_echo && !service.reject && service.allow.is_empty() && service.deny.is_empty());
+    assert!(service.icmp_echo && !service.reject && service.sources.is_none());
     assert!(service.rate_limit.is_off());
 }
 
@@ -25,11 +28,11 @@ fn a_policy_is_taken_as_it_is_written() {
     ]);
     let service = &model.services[0];
     assert!(!service.icmp_echo && service.reject);
-    let written = |prefixes: &[lbx_common::api::Prefix]| -> Vec<String> {
-        prefixes.iter().map(ToString::to_string).collect()
-    };
-    assert_eq!(written(&service.allow), ["0.0.0.0/0"]);
-    assert_eq!(written(&service.deny), ["192.0.2.0/24", "198.51.100.7/32"]);
+    let sources = service.sources.as_ref().unwrap().iter();
+    let sources: Vec<_> = sources.map(|(prefix, verdict)| (prefix.to_string(), *verdict)).collect();
+    let expected =
+        [("0.0.0.0/0", PREFIX_ALLOWED), ("192.0.2.0/24", PREFIX_DENIED), ("198.51.100.7/32", PREFIX_DENIED)];
+    assert_eq!(sources, expected.map(|(prefix, verdict)| (prefix.to_owned(), verdict)));
     assert_eq!(service.rate_limit, RateLimit { new_flows_per_second: 1000, per_source: 0 });
 }
 

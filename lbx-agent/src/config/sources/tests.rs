@@ -50,7 +50,7 @@ fn may_send(source: IpAddr, allow: &[Prefix], deny: &[Prefix]) -> bool {
 }
 
 /// The verdict of the longest prefix, as the kernel finds it.
-fn verdict(list: &PrefixList, source: IpAddr) -> Option<u32> {
+fn verdict(list: &Sources, source: IpAddr) -> Option<u32> {
     let mut around = (0..=128).rev().map(|length| Prefix::around(source, length));
     around.find_map(|prefix| list.get(&prefix).copied())
 }
