@@ -14,20 +14,9 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
+mod runtime;
+#[cfg(target_arch = "bpf")]
 mod tables;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
-
-/// Never called: code that could panic does not pass the verifier.
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// Helpers such as `bpf_fib_lookup` are only for programs under the GPL; the sources are dual-licensed.
-#[cfg(target_arch = "bpf")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

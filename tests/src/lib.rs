@@ -13,6 +13,7 @@
 //! | [`lab`] | the programs alone, run on single packets |
 //! | [`world`] | the configuration that they are run with: every kind of network and service |
 //! | [`fuzz`] | what must hold whatever arrives |
+//! | [`bench`] | nanoseconds per packet |
 //! | [`packets`] | packets of clients and origins, and what becomes of them |
 //! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
 //! | [`process`] | running a command to its end |
@@ -21,6 +22,7 @@
 //! The harness never uses lbx's own packet code, so that a mistake there cannot hide itself here.
 
 pub mod agent;
+pub mod bench;
 pub mod capture;
 pub mod cleanup;
 pub mod client;

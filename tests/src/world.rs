@@ -177,7 +177,8 @@ pub fn node() -> Node {
     }
 }
 
-fn virtual_network(network: Network) -> VirtualNetwork {
+/// A network with its tunnel.
+pub fn virtual_network(network: Network) -> VirtualNetwork {
     let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) =
         (network.probe_source(Family::V4), network.probe_source(Family::V6))
     else {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod bpf;
 mod build;
 mod fmt_check;
@@ -49,6 +50,8 @@ enum Verb {
     Run(run::Args),
     /// Build, check and test everything, as CI does
     Test(test::Args),
+    /// Build with optimisation, then measure nanoseconds per packet
+    Bench(bench::Args),
     /// Search for input that lbx does something wrong with
     Fuzz(fuzz::Args),
     /// Fail when `cargo fmt` would change a file
@@ -91,6 +94,7 @@ fn dispatch(verb: &Verb) -> Result<()> {
         Verb::Build(args) => build::run(&workspace, args),
         Verb::Run(args) => run::run(&workspace, args),
         Verb::Test(args) => test::run(&workspace, args),
+        Verb::Bench(args) => bench::run(&workspace, args),
         Verb::Fuzz(args) => fuzz::run(&workspace, args),
         Verb::FmtCheck => fmt_check::run(&workspace),
         Verb::Lint => lint::run(&workspace),

@@ -151,8 +151,7 @@ impl Lab {
 
     /// Runs the program for `on` over frames, one after the other.
     pub fn run_all(&self, on: On, frames: &[Vec<u8>]) -> Result<Vec<Outcome>> {
-        let program = self.loaded.programs.program(on.program()).context("the program")?;
-        let program: &Xdp = program.try_into()?;
+        let program = self.xdp(on.program())?;
         // Inside, so that the FIB is that of the lab.
         self.netns.run(|| frames.iter().map(|frame| run_xdp(program, frame)).collect())
     }
@@ -170,6 +169,18 @@ impl Lab {
     /// Runs the pipeline on the host over a frame, with the maps as they are.
     pub fn run_on_host(&self, on: On, frame: &[u8]) -> HostOutcome {
         self.host.run(on, frame)
+    }
+
+    /// A loaded program.
+    pub fn xdp(&self, name: &str) -> Result<&Xdp> {
+        let program =
+            self.loaded.programs.program(name).with_context(|| format!("there is no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// The namespace, whose FIB the programs ask.
+    pub const fn netns(&self) -> &Netns {
+        &self.netns
     }
 
     /// Packets dropped for `reason`, in a virtual network or in none.

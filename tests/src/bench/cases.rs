@@ -1,0 +1,269 @@
+//! What is measured: a packet, where it arrives, how packets differ, and what it should take.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context, Result};
+use etherparse::{PacketBuilder, TcpOptionElement};
+use lbx_common::api::{
+    Config, Endpoint, Forwarding, Limits, Listen, NoEndpoint, Pool, Ports, Protocol, RateLimit, Service,
+};
+
+use crate::{
+    family::Family,
+    lab::{Lab, On},
+    packets::{Packet, Transport, frame},
+    topology::CLIENT,
+    tunnel::{self, Encap},
+    world::{self, Mode, Network, client, endpoints, lbx, ports},
+};
+
+/// XDP actions.
+const PASS: u32 = 2;
+const TX: u32 = 3;
+const REDIRECT: u32 = 4;
+/// A round robin over 1,048,576 flows.
+const MANY: u32 = (1 << 20) - 1;
+/// The VIP of the first of many services; the wrapper counts on from here.
+const FIRST_VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 0);
+/// The case that others are compared with.
+const REFERENCE: &str = "nat, tcp, gre";
+
+/// Where packets are counted on the path in question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// As a client's, once by its listener.
+    In,
+    /// As an endpoint's.
+    Out,
+    /// They are not lbx's.
+    Nowhere,
+}
+
+/// What a case should take over its floor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// Nothing is promised.
+    None,
+    /// At most so many nanoseconds.
+    Ns(f64),
+    /// At most so many times what another case takes.
+    Times(f64, &'static str),
+}
+
+/// A packet to measure with.
+pub struct Case<'a> {
+    pub name: String,
+    pub lab: &'a Lab,
+    pub on: On,
+    /// Name of the case's place among the programs that can be called.
+    pub target: String,
+    pub frame: Vec<u8>,
+    /// Mask over the number of a run, for the flow it is of; 0 = always the same.
+    pub flows: u32,
+    /// The same for the service.
+    pub vips: u32,
+    pub floor: &'static str,
+    pub returns: u32,
+    pub counted: Counted,
+    pub aim: Target,
+}
+
+/// What a program of the harness answers.
+pub fn returns_of(program: &str) -> u32 {
+    if program == super::EMPTY { PASS } else { TX }
+}
+
+/// The configurations that are measured.
+pub struct Labs {
+    world: Lab,
+    some: Lab,
+    many: Lab,
+}
+
+impl Labs {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            world: Lab::new(&world::config())?,
+            some: Lab::new(&services(64, 64, 16, Forwarding::Nat)).context("64 services")?,
+            many: Lab::new(&services(4096, 256, 64, Forwarding::Dsr)).context("4096 services")?,
+        })
+    }
+}
+
+/// So many services on a port of VIPs of their own, over pools of so many endpoints, behind one gateway. Services
+/// with address translation cannot share a pool: a reply would be of all of them.
+fn services(count: u32, pools: u32, members: u32, forwarding: Forwarding) -> Config {
+    let network = reference();
+    let dsr = forwarding == Forwarding::Dsr;
+    let address = |base: Ipv4Addr, number: u32| IpAddr::from(Ipv4Addr::from(base.to_bits() + number));
+    let pool = |number: u32| Pool {
+        name: format!("p{number}"),
+        monitor: None,
+        table_size: None,
+        endpoints: (0..members)
+            .map(|member| Endpoint {
+                name: format!("e{member}"),
+                virtual_network: network.name(),
+                address: address(Ipv4Addr::new(10, 1, 0, 1), number * members + member),
+                port: (!dsr).then_some(8080),
+                weight: 1.0,
+                enabled: true,
+                tunnels: if dsr { vec!["only".to_owned()] } else { Vec::new() },
+            })
+            .collect(),
+    };
+    let service = |number: u32| Service {
+        name: format!("s{number}"),
+        address: address(FIRST_VIP, number),
+        listen: vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }],
+        forwarding,
+        pools: vec![format!("p{}", number % pools)],
+        icmp_echo: true,
+        no_endpoint: NoEndpoint::Drop,
+        allow: Vec::new(),
+        deny: Vec::new(),
+        rate_limit: RateLimit::default(),
+    };
+    Config {
+        node: world::node(),
+        limits: Limits::default(),
+        virtual_networks: vec![world::virtual_network(network)],
+        pools: (0..pools).map(pool).collect(),
+        services: (0..count).map(service).collect(),
+        ..Config::default()
+    }
+}
+
+const fn reference() -> Network {
+    Network { encap: Encap::Gre, outer: Family::V4 }
+}
+
+/// A client's packet: long enough that the wrapper can make its head anew.
+fn request(network: Network, family: Family, mode: Mode, transport: Transport) -> Packet {
+    let vip = (network.vip(family, mode), ports(mode, transport).0);
+    Packet { flags: ".", data: vec![0x5a; 64], ..Packet::new(transport, client(family), vip) }
+}
+
+/// The first packet of a connection, with the options that Linux sends.
+fn syn(vip: Ipv4Addr) -> Result<Vec<u8>> {
+    let options = [
+        TcpOptionElement::MaximumSegmentSize(1460),
+        TcpOptionElement::SelectiveAcknowledgementPermitted,
+        TcpOptionElement::Timestamp(1, 0),
+        TcpOptionElement::Noop,
+        TcpOptionElement::WindowScale(7),
+    ];
+    let mut packet = Vec::new();
+    PacketBuilder::ipv4(CLIENT.octets(), vip.octets(), 64)
+        .tcp(40_000, 80, 1, 64_240)
+        .syn()
+        .options(&options)?
+        .write(&mut packet, &[0x5a; 64])?;
+    Ok(frame(&packet))
+}
+
+/// All cases.
+pub fn all(labs: &Labs) -> Result<Vec<Case<'_>>> {
+    let gre = reference();
+    let over = |encap| Network { encap, outer: Family::V4 };
+    let nat = |network, family, transport| request(network, family, Mode::Nat, transport).to_frame();
+    let tcp = |network| nat(network, Family::V4, Transport::Tcp);
+    let request_to = |name: &str, lab, frame, floor, aim| Case {
+        name: name.to_owned(),
+        lab,
+        on: On::Public,
+        target: name.to_owned(),
+        frame,
+        flows: 0,
+        vips: 0,
+        floor,
+        returns: REDIRECT,
+        counted: Counted::In,
+        aim,
+    };
+    let of_world = |name: &str, frame, floor, aim| request_to(name, &labs.world, frame, floor, aim);
+    let to_many = Packet {
+        flags: ".",
+        data: vec![0x5a; 64],
+        ..Packet::new(Transport::Tcp, (CLIENT, 40_000), (FIRST_VIP, 80))
+    };
+    let IpAddr::V4(vip) = gre.vip(Family::V4, Mode::Nat) else { anyhow::bail!("an IPv4 address") };
+
+    let [first, _] = endpoints(Family::V4, Mode::Nat);
+    let reply = Packet {
+        flags: ".",
+        data: vec![0x5a; 64],
+        ..Packet::new(Transport::Tcp, (first, ports(Mode::Nat, Transport::Tcp).1), client(Family::V4))
+    };
+    let reply = tunnel::wrap(gre.encap, gre.remote(), lbx(gre.outer), gre.vni(), &reply.to_bytes())?;
+    let stranger = Packet {
+        data: vec![0x5a; 64],
+        ..Packet::new(Transport::Tcp, (CLIENT, 40_000), (Ipv4Addr::new(100, 64, 0, 1), 80))
+    };
+
+    let times = |factor| Target::Times(factor, REFERENCE);
+    Ok(vec![
+        of_world(REFERENCE, tcp(gre), "bench_floor_28", Target::Ns(60.0)),
+        Case {
+            flows: MANY,
+            ..of_world("nat, tcp, gre, 1 M flows", tcp(gre), "bench_floor_28", Target::Ns(65.0))
+        },
+        Case {
+            flows: MANY,
+            ..of_world("nat, tcp, gre, SYN of 1 M flows", syn(vip)?, "bench_floor_28", Target::Ns(65.0))
+        },
+        of_world("nat, udp, gre", nat(gre, Family::V4, Transport::Udp), "bench_floor_28", times(1.0)),
+        Case {
+            flows: MANY,
+            vips: 63,
+            ..request_to(
+                "nat, tcp, gre, 64 services, 1 M flows",
+                &labs.some,
+                to_many.to_frame(),
+                "bench_floor_28",
+                Target::Ns(90.0),
+            )
+        },
+        Case {
+            flows: MANY,
+            vips: 4095,
+            ..request_to(
+                "dsr, tcp, gre, 4096 services, 1 M flows",
+                &labs.many,
+                to_many.to_frame(),
+                "bench_floor_28",
+                Target::Ns(300.0),
+            )
+        },
+        of_world("nat, tcp, gre-udp", tcp(over(Encap::GreUdp)), "bench_floor_36", times(1.2)),
+        of_world("nat, tcp, vxlan", tcp(over(Encap::Vxlan)), "bench_floor_50", times(1.2)),
+        of_world("nat, tcp, geneve", tcp(over(Encap::GeneveIp)), "bench_floor_36", times(1.2)),
+        of_world(
+            "nat, tcp, ipv6 in gre over ipv6",
+            nat(Network { encap: Encap::Gre, outer: Family::V6 }, Family::V6, Transport::Tcp),
+            "bench_floor_48",
+            times(1.3),
+        ),
+        of_world(
+            "dsr, tcp, gre",
+            request(gre, Family::V4, Mode::Dsr, Transport::Tcp).to_frame(),
+            "bench_floor_28",
+            times(1.0),
+        ),
+        Case {
+            on: On::Underlay,
+            counted: Counted::Out,
+            ..of_world(
+                "reply, tcp, gre, route by the FIB",
+                frame(&reply),
+                "bench_floor_back",
+                Target::Ns(230.0),
+            )
+        },
+        Case {
+            returns: PASS,
+            counted: Counted::Nowhere,
+            ..of_world("no service: passed on", stranger.to_frame(), super::EMPTY, Target::Ns(30.0))
+        },
+    ])
+}

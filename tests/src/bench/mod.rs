@@ -1,0 +1,150 @@
+//! Nanoseconds per packet of the loaded programs (`cargo xtask bench datapath`), by the method of the design's
+//! page on measuring: each run begins with the same frame, the wrapper that sees to it is taken off, and beside each
+//! case stands the least that a program of its size of outer headers can take, measured in turn with it.
+
+mod cases;
+mod report;
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, ProgramArray},
+    programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp},
+};
+use lbx_common::api::Traffic;
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+pub use self::report::{Report, machine};
+use self::{
+    cases::{Case, Counted, Labs},
+    report::{Line, Measured},
+};
+
+/// Runs in a sample: one is some 10 ms, in which an interrupt is lost.
+pub const RUNS: u32 = 100_000;
+/// Bytes at the start of a frame that the wrapper makes anew.
+const HEAD: usize = 96;
+/// Room behind the head that the wrapper is in; the kernel adds its own.
+const EMPTY: &str = "bench_empty";
+const WRAPPER: &str = "bench_wrap";
+
+/// Measures every case, `samples` times in turn, on the CPU that this runs on first.
+pub fn datapath(samples: usize, progress: &mut dyn FnMut(usize)) -> Result<Report> {
+    ensure!(samples > 0, "there is nothing to measure in 0 samples");
+    let mut cpus = CpuSet::new();
+    cpus.set(nix::sched::sched_getcpu()?)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
+    let labs = Labs::new()?;
+    let cases = cases::all(&labs)?;
+    let mut harness = Harness::load(&cases)?;
+    let mut measured = vec![Measured::default(); cases.len()];
+    for sample in 0..samples {
+        progress(sample);
+        for (case, measured) in cases.iter().zip(&mut measured) {
+            // What is measured first finds the caches of another case.
+            harness.run(case, &case.target, RUNS / 10)?;
+            let before = case.lab.listener_traffic()?;
+            measured.case.push(harness.run(case, &case.target, RUNS)?);
+            let after = case.lab.listener_traffic()?;
+            case.took_its_path(before, after, RUNS)?;
+            measured.floor.push(harness.run(case, case.floor, RUNS)?);
+            measured.wrapper.push(harness.run(case, EMPTY, RUNS)?);
+        }
+    }
+    let lines = cases.iter().zip(&measured).map(|(case, measured)| Line::new(case, measured)).collect();
+    Ok(Report::new(lines))
+}
+
+/// The wrapper and what it may call.
+struct Harness {
+    programs: Ebpf,
+    run: Array<aya::maps::MapData, [u64; 16]>,
+    /// Names of the programs under test and of the floors, at their places in the array.
+    targets: Vec<String>,
+    _array: ProgramArray<aya::maps::MapData>,
+}
+
+impl Harness {
+    fn load(cases: &[Case<'_>]) -> Result<Self> {
+        let object =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpfel-unknown-none/release/lbx-bench-ebpf");
+        let bytes = fs::read(&object)
+            .with_context(|| format!("cannot read {}: build it with `cargo xtask bpf`", object.display()))?;
+        let mut programs = EbpfLoader::new().load(&bytes).context("the programs of the bench")?;
+        let mut array = ProgramArray::try_from(programs.take_map("TARGETS").context("the map TARGETS")?)?;
+        let run = Array::try_from(programs.take_map("RUN").context("the map RUN")?)?;
+        let mut targets: Vec<String> = Vec::new();
+        let mut place = |name: &str, program: &ProgramFd| -> Result<()> {
+            array
+                .set(u32::try_from(targets.len())?, program, 0)
+                .with_context(|| format!("placing {name}"))?;
+            targets.push(name.to_owned());
+            Ok(())
+        };
+        let names: Vec<String> = programs.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in &names {
+            let program: &mut Xdp =
+                programs.program_mut(name).context("a program that was listed")?.try_into()?;
+            program.load().with_context(|| format!("loading {name}"))?;
+            if name != WRAPPER {
+                place(name, program.fd()?)?;
+            }
+        }
+        for case in cases {
+            place(&case.target, case.lab.xdp(case.on.program())?.fd()?)?;
+        }
+        Ok(Self { programs, run, targets, _array: array })
+    }
+
+    /// Nanoseconds per run of the wrapper with `target` behind it.
+    fn run(&mut self, case: &Case<'_>, target: &str, runs: u32) -> Result<f64> {
+        let place =
+            self.targets.iter().position(|name| name == target).context("a target that was placed")?;
+        let mut words = [0; 16];
+        for (word, bytes) in words.iter_mut().zip(case.frame.get(..HEAD).context("a longer frame")?.chunks(8))
+        {
+            *word = u64::from_le_bytes(bytes.try_into()?);
+        }
+        words[12] = case.frame.len() as u64 | (place as u64) << 32;
+        words[13] = u64::from(case.flows) | u64::from(case.vips) << 32;
+        self.run.set(0, words, 0)?;
+        let wrapper: &Xdp = self.programs.program(WRAPPER).context("the wrapper")?.try_into()?;
+        let (netns, frame) = (case.lab.netns(), &case.frame);
+        // Inside, so that the FIB is that of the lab.
+        let result = netns.run(|| {
+            let options = TestRunOptions { data_in: Some(frame), repeat: runs, ..TestRunOptions::default() };
+            Ok(wrapper.test_run(options)?)
+        })?;
+        let expected = if target == case.target { case.returns } else { cases::returns_of(target) };
+        ensure!(
+            result.return_value == expected,
+            "{}: {target} answered {} instead of {expected}",
+            case.name,
+            result.return_value
+        );
+        Ok(result.duration.as_secs_f64() * 1e9)
+    }
+}
+
+impl Case<'_> {
+    /// Each packet was counted where it should be, and nowhere else.
+    fn took_its_path(&self, before: Traffic, after: Traffic, runs: u32) -> Result<()> {
+        let (came, went) = (after.in_packets - before.in_packets, after.out_packets - before.out_packets);
+        let expected = match self.counted {
+            Counted::In => (u64::from(runs), 0),
+            Counted::Out => (0, u64::from(runs)),
+            Counted::Nowhere => (0, 0),
+        };
+        ensure!(
+            (came, went) == expected,
+            "{}: of {runs} packets {came} were counted on their way in and {went} out: the figure is void",
+            self.name
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! The measuring behind `cargo xtask bench`.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use lbx_tests::bench;
+
+/// Measures lbx on this machine.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Nanoseconds per packet in the kernel, over the least that such a packet can take
+    Datapath {
+        /// Write the figures to this file, too, as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// How often each case is measured
+        #[arg(long, default_value_t = 75)]
+        samples: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let What::Datapath { json, samples } = Arguments::parse().what;
+    match datapath(json.as_deref(), samples) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn datapath(json: Option<&std::path::Path>, samples: usize) -> Result<()> {
+    let shown = io::stderr().is_terminal();
+    let report = bench::datapath(samples, &mut |sample| {
+        if shown {
+            eprint!("\rsample {} of {samples} ", sample + 1);
+        }
+    })?;
+    if shown {
+        eprintln!();
+    }
+    let told = format!(
+        "{report}\n\nNanoseconds per packet: medians of {samples} samples of {} runs on one CPU, the harness taken off.\n\
+         FLOOR: a program that moves the head as far and writes a constant header of the same size.\n\
+         OVER FLOOR is what TARGET is about. {}",
+        bench::RUNS,
+        bench::machine()
+    );
+    writeln!(io::stdout(), "{told}").context("cannot print the figures")?;
+    if let Some(file) = json {
+        std::fs::write(file, format!("{:#}\n", report.to_json()))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask bench`: builds with optimisation, then measures.
+
+use anyhow::Result;
+
+use crate::bpf;
+use crate::build;
+use crate::privilege::Privilege;
+use crate::process;
+use crate::setup::{self, Scope};
+use crate::workspace::Workspace;
+
+/// Arguments of `bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to measure and how: `datapath [--json FILE] [--samples N]`
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "WHAT")]
+    what: Vec<String>,
+}
+
+/// The verb. Returns only when something failed before the program took over.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let program = workspace.host_binary("lbx-bench", true);
+    let mut command =
+        Privilege::now().command(program.as_os_str(), "load kernel programs and make network namespaces")?;
+    bpf::compile(workspace, &setup::ensure(workspace, Scope::Run)?)?;
+    build::host_programs(workspace, true)?;
+    command.args(&args.what);
+    eprintln!("==> {}", process::line(&command));
+    Err(process::become_command(&mut command))
+}
