@@ -4,6 +4,8 @@
 //! object. Maps that the agent writes are mappable into its memory, which also aligns their elements to
 //! cache lines.
 
+use core::ptr;
+
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
     btf_maps::{Array, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key},
@@ -128,9 +130,23 @@ pub fn answers() -> Option<*mut u64> {
 }
 
 /// Goes on in the program of a stage; returns only where there is none.
+///
+/// Where the number is a constant the kernel compiles a direct jump (`bpf_tail_call_direct_fixup` of
+/// kernel/bpf/verifier.c, `emit_bpf_tail_call_direct` of arch/x86/net/bpf_jit_comp.c); else an indirect one, which
+/// on a CPU with retpolines takes longer than all the rest of a packet's way. So the stages of most packets have
+/// calls of their own. The number is read anew for each: a compiler that knew it would make one call of all.
 #[inline(always)]
 pub fn run(ctx: &XdpContext, stage: u32) {
-    // SAFETY: what this program holds is plain data, and the program called begins anew.
+    const OFTEN: [Stage; 4] = [Stage::V6, Stage::V4, Stage::ReplyV6, Stage::ReplyV4];
+    for often in OFTEN {
+        let often = often as u32;
+        // SAFETY: a local variable can be read.
+        if unsafe { ptr::read_volatile(&raw const stage) } == often {
+            // SAFETY: what this program holds is plain data, and the program called begins anew.
+            unsafe { STAGES.tail_call(ctx, often) };
+        }
+    }
+    // SAFETY: as above.
     unsafe { STAGES.tail_call(ctx, stage) };
 }
 

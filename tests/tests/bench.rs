@@ -12,12 +12,12 @@ fn every_case_of_the_data_path_is_measured_on_its_path() {
     let cases = json["cases"].as_array().unwrap();
     assert!(cases.len() >= 13, "{json}");
     for case in cases {
-        for field in ["ns", "floor_ns", "over_floor_ns", "p10_ns", "p90_ns", "target_ns"] {
+        for field in ["ns", "floor_ns", "over_floor_ns", "p10_ns", "p90_ns"] {
             assert!(case[field].is_number(), "{field} of {case}");
         }
         assert!(case["ns"].as_f64().unwrap() > 0.0, "{case}");
-        let met = case["over_floor_ns"].as_f64() <= case["target_ns"].as_f64();
-        assert_eq!(case["met"].as_bool(), Some(met), "{case}");
+        let met = case["target_ns"].as_f64().map(|target| case["over_floor_ns"].as_f64().unwrap() <= target);
+        assert_eq!(case["met"].as_bool(), met, "{case}");
     }
     assert!(json["machine"]["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()), "{json}");
     let table = report.to_string();

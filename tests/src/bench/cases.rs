@@ -11,7 +11,7 @@ use lbx_common::api::{
 use crate::{
     family::Family,
     lab::{Lab, On},
-    packets::{Packet, Transport, frame},
+    packets::{Packet, Transport, frame, tagged},
     topology::CLIENT,
     tunnel::{self, Encap},
     world::{self, Mode, Network, client, endpoints, lbx, ports},
@@ -243,6 +243,25 @@ pub fn all(labs: &Labs) -> Result<Vec<Case<'_>>> {
             nat(Network { encap: Encap::Gre, outer: Family::V6 }, Family::V6, Transport::Tcp),
             "bench_floor_48",
             times(1.3),
+        ),
+        // What of that is due to the inner and to the outer family, and to a stage of its own.
+        of_world(
+            "nat, tcp, ipv6 in gre",
+            nat(gre, Family::V6, Transport::Tcp),
+            "bench_floor_28",
+            Target::None,
+        ),
+        of_world(
+            "nat, tcp, gre over ipv6",
+            tcp(Network { encap: Encap::Gre, outer: Family::V6 }),
+            "bench_floor_48",
+            Target::None,
+        ),
+        of_world(
+            "nat, tcp, gre, VLAN tag",
+            tagged(&tcp(gre), &[(0x8100, 5)]),
+            "bench_floor_28",
+            Target::None,
         ),
         of_world(
             "dsr, tcp, gre",
