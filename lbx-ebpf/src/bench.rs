@@ -90,6 +90,14 @@ mod programs {
         XDP_PASS
     }
 
+    /// What a tail call takes whose place is known.
+    #[xdp(frags)]
+    pub fn bench_hop(ctx: XdpContext) -> u32 {
+        // SAFETY: nothing here waits to be dropped.
+        unsafe { TARGETS.tail_call(&ctx, 0) };
+        XDP_ABORTED
+    }
+
     /// Moves the head by `-MOVE` and writes `LENGTH` constant bytes there.
     #[inline(always)]
     fn floor<const MOVE: i32, const LENGTH: usize>(ctx: &XdpContext) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use etherparse::{PacketBuilder, TcpOptionElement};
 use lbx_common::api::{
     Config, Endpoint, Forwarding, Limits, Listen, NoEndpoint, Pool, Ports, Protocol, RateLimit, Service,
@@ -25,6 +25,8 @@ const REDIRECT: u32 = 4;
 const MANY: u32 = (1 << 20) - 1;
 /// The VIP of the first of many services; the wrapper counts on from here.
 const FIRST_VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 0);
+/// A program of the harness that calls the empty one.
+const HOP: &str = "bench_hop";
 /// The case that others are compared with.
 const REFERENCE: &str = "nat, tcp, gre";
 
@@ -51,11 +53,12 @@ pub enum Target {
 }
 
 /// A packet to measure with.
+#[derive(Clone)]
 pub struct Case<'a> {
     pub name: String,
     pub lab: &'a Lab,
     pub on: On,
-    /// Name of the case's place among the programs that can be called.
+    /// The program under test: that for `on`, under the name of the case, or one of the harness.
     pub target: String,
     pub frame: Vec<u8>,
     /// Mask over the number of a run, for the flow it is of; 0 = always the same.
@@ -70,7 +73,7 @@ pub struct Case<'a> {
 
 /// What a program of the harness answers.
 pub fn returns_of(program: &str) -> u32 {
-    if program == super::EMPTY { PASS } else { TX }
+    if [super::EMPTY, HOP].contains(&program) { PASS } else { TX }
 }
 
 /// The configurations that are measured.
@@ -164,11 +167,13 @@ fn syn(vip: Ipv4Addr) -> Result<Vec<u8>> {
 
 /// All cases.
 pub fn all(labs: &Labs) -> Result<Vec<Case<'_>>> {
-    let gre = reference();
-    let over = |encap| Network { encap, outer: Family::V4 };
-    let nat = |network, family, transport| request(network, family, Mode::Nat, transport).to_frame();
-    let tcp = |network| nat(network, Family::V4, Transport::Tcp);
-    let request_to = |name: &str, lab, frame, floor, aim| Case {
+    let cases = [one_flow(labs), many_flows(labs)?, encapsulations(labs), others(labs)?];
+    Ok(cases.into_iter().flatten().collect())
+}
+
+/// A client's packet, always the same.
+fn case<'a>(name: &str, lab: &'a Lab, frame: Vec<u8>, floor: &'static str, aim: Target) -> Case<'a> {
+    Case {
         name: name.to_owned(),
         lab,
         on: On::Public,
@@ -180,109 +185,113 @@ pub fn all(labs: &Labs) -> Result<Vec<Case<'_>>> {
         returns: REDIRECT,
         counted: Counted::In,
         aim,
+    }
+}
+
+fn times(factor: f64) -> Target {
+    Target::Times(factor, REFERENCE)
+}
+
+fn nat(network: Network, family: Family, transport: Transport) -> Vec<u8> {
+    request(network, family, Mode::Nat, transport).to_frame()
+}
+
+fn tcp(network: Network) -> Vec<u8> {
+    nat(network, Family::V4, Transport::Tcp)
+}
+
+fn one_flow(labs: &Labs) -> Vec<Case<'_>> {
+    let (lab, gre) = (&labs.world, reference());
+    let dsr = request(gre, Family::V4, Mode::Dsr, Transport::Tcp).to_frame();
+    let udp = nat(gre, Family::V4, Transport::Udp);
+    vec![
+        case(REFERENCE, lab, tcp(gre), "bench_floor_28", Target::Ns(60.0)),
+        case("nat, udp, gre", lab, udp, "bench_floor_28", times(1.0)),
+        case("dsr, tcp, gre", lab, dsr, "bench_floor_28", times(1.0)),
+    ]
+}
+
+fn many_flows(labs: &Labs) -> Result<Vec<Case<'_>>> {
+    let gre = reference();
+    let IpAddr::V4(vip) = gre.vip(Family::V4, Mode::Nat) else { bail!("{gre:?} has no VIP of IPv4") };
+    let one_service = |name, frame| Case {
+        flows: MANY,
+        ..case(name, &labs.world, frame, "bench_floor_28", Target::Ns(65.0))
     };
-    let of_world = |name: &str, frame, floor, aim| request_to(name, &labs.world, frame, floor, aim);
-    let to_many = Packet {
+    let first = Packet {
         flags: ".",
         data: vec![0x5a; 64],
         ..Packet::new(Transport::Tcp, (CLIENT, 40_000), (FIRST_VIP, 80))
     };
-    let IpAddr::V4(vip) = gre.vip(Family::V4, Mode::Nat) else { anyhow::bail!("an IPv4 address") };
+    let services = |name, lab, vips, ns| Case {
+        flows: MANY,
+        vips,
+        ..case(name, lab, first.to_frame(), "bench_floor_28", Target::Ns(ns))
+    };
+    Ok(vec![
+        one_service("nat, tcp, gre, 1 M flows", tcp(gre)),
+        one_service("nat, tcp, gre, SYN of 1 M flows", syn(vip)?),
+        services("nat, tcp, gre, 64 services, 1 M flows", &labs.some, 63, 90.0),
+        services("dsr, tcp, gre, 4096 services, 1 M flows", &labs.many, 4095, 300.0),
+    ])
+}
 
-    let [first, _] = endpoints(Family::V4, Mode::Nat);
+fn encapsulations(labs: &Labs) -> Vec<Case<'_>> {
+    let (lab, gre) = (&labs.world, reference());
+    let over = |encap| Network { encap, outer: Family::V4 };
+    let over_v6 = Network { outer: Family::V6, ..gre };
+    let v6 = |network| nat(network, Family::V6, Transport::Tcp);
+    let tag = tagged(&tcp(gre), &[(0x8100, 5)]);
+    vec![
+        case("nat, tcp, gre-udp", lab, tcp(over(Encap::GreUdp)), "bench_floor_36", times(1.2)),
+        case("nat, tcp, vxlan", lab, tcp(over(Encap::Vxlan)), "bench_floor_50", times(1.2)),
+        case("nat, tcp, geneve", lab, tcp(over(Encap::GeneveIp)), "bench_floor_36", times(1.2)),
+        case("nat, tcp, ipv6 in gre over ipv6", lab, v6(over_v6), "bench_floor_48", times(1.3)),
+        // What of that is due to the inner and to the outer family, and to a stage of its own.
+        case("nat, tcp, ipv6 in gre", lab, v6(gre), "bench_floor_28", Target::None),
+        case("nat, tcp, gre over ipv6", lab, tcp(over_v6), "bench_floor_48", Target::None),
+        case("nat, tcp, gre, VLAN tag", lab, tag, "bench_floor_28", Target::None),
+    ]
+}
+
+fn others(labs: &Labs) -> Result<Vec<Case<'_>>> {
+    let (lab, gre) = (&labs.world, reference());
+    let [endpoint, _] = endpoints(Family::V4, Mode::Nat);
     let reply = Packet {
         flags: ".",
         data: vec![0x5a; 64],
-        ..Packet::new(Transport::Tcp, (first, ports(Mode::Nat, Transport::Tcp).1), client(Family::V4))
+        ..Packet::new(Transport::Tcp, (endpoint, ports(Mode::Nat, Transport::Tcp).1), client(Family::V4))
     };
     let reply = tunnel::wrap(gre.encap, gre.remote(), lbx(gre.outer), gre.vni(), &reply.to_bytes())?;
     let stranger = Packet {
         data: vec![0x5a; 64],
         ..Packet::new(Transport::Tcp, (CLIENT, 40_000), (Ipv4Addr::new(100, 64, 0, 1), 80))
     };
-
-    let times = |factor| Target::Times(factor, REFERENCE);
+    let passed = Case {
+        returns: PASS,
+        counted: Counted::Nowhere,
+        ..case("no service: passed on", lab, stranger.to_frame(), super::EMPTY, Target::Ns(30.0))
+    };
     Ok(vec![
-        of_world(REFERENCE, tcp(gre), "bench_floor_28", Target::Ns(60.0)),
-        Case {
-            flows: MANY,
-            ..of_world("nat, tcp, gre, 1 M flows", tcp(gre), "bench_floor_28", Target::Ns(65.0))
-        },
-        Case {
-            flows: MANY,
-            ..of_world("nat, tcp, gre, SYN of 1 M flows", syn(vip)?, "bench_floor_28", Target::Ns(65.0))
-        },
-        of_world("nat, udp, gre", nat(gre, Family::V4, Transport::Udp), "bench_floor_28", times(1.0)),
-        Case {
-            flows: MANY,
-            vips: 63,
-            ..request_to(
-                "nat, tcp, gre, 64 services, 1 M flows",
-                &labs.some,
-                to_many.to_frame(),
-                "bench_floor_28",
-                Target::Ns(90.0),
-            )
-        },
-        Case {
-            flows: MANY,
-            vips: 4095,
-            ..request_to(
-                "dsr, tcp, gre, 4096 services, 1 M flows",
-                &labs.many,
-                to_many.to_frame(),
-                "bench_floor_28",
-                Target::Ns(300.0),
-            )
-        },
-        of_world("nat, tcp, gre-udp", tcp(over(Encap::GreUdp)), "bench_floor_36", times(1.2)),
-        of_world("nat, tcp, vxlan", tcp(over(Encap::Vxlan)), "bench_floor_50", times(1.2)),
-        of_world("nat, tcp, geneve", tcp(over(Encap::GeneveIp)), "bench_floor_36", times(1.2)),
-        of_world(
-            "nat, tcp, ipv6 in gre over ipv6",
-            nat(Network { encap: Encap::Gre, outer: Family::V6 }, Family::V6, Transport::Tcp),
-            "bench_floor_48",
-            times(1.3),
-        ),
-        // What of that is due to the inner and to the outer family, and to a stage of its own.
-        of_world(
-            "nat, tcp, ipv6 in gre",
-            nat(gre, Family::V6, Transport::Tcp),
-            "bench_floor_28",
-            Target::None,
-        ),
-        of_world(
-            "nat, tcp, gre over ipv6",
-            tcp(Network { encap: Encap::Gre, outer: Family::V6 }),
-            "bench_floor_48",
-            Target::None,
-        ),
-        of_world(
-            "nat, tcp, gre, VLAN tag",
-            tagged(&tcp(gre), &[(0x8100, 5)]),
-            "bench_floor_28",
-            Target::None,
-        ),
-        of_world(
-            "dsr, tcp, gre",
-            request(gre, Family::V4, Mode::Dsr, Transport::Tcp).to_frame(),
-            "bench_floor_28",
-            times(1.0),
-        ),
         Case {
             on: On::Underlay,
             counted: Counted::Out,
-            ..of_world(
+            ..case(
                 "reply, tcp, gre, route by the FIB",
+                lab,
                 frame(&reply),
                 "bench_floor_back",
                 Target::Ns(230.0),
             )
         },
+        // Beside it stands what a stage of its own costs at least.
         Case {
-            returns: PASS,
-            counted: Counted::Nowhere,
-            ..of_world("no service: passed on", stranger.to_frame(), super::EMPTY, Target::Ns(30.0))
+            name: "a tail call".to_owned(),
+            target: HOP.to_owned(),
+            floor: super::EMPTY,
+            aim: Target::None,
+            ..passed.clone()
         },
+        passed,
     ])
 }

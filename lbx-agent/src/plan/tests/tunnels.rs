@@ -35,7 +35,7 @@ fn model(config: Value) -> Model {
     config::validate(config::decode(config).unwrap()).unwrap()
 }
 
-fn planned_with(model: &Model, verdicts: &[(&str, HealthState)], observed: &Image) -> Image {
+pub(super) fn planned_with(model: &Model, verdicts: &[(&str, HealthState)], observed: &Image) -> Image {
     let verdicts: Verdicts =
         verdicts.iter().map(|(name, state)| (("v".to_owned(), (*name).to_owned()), *state)).collect();
     let environment = Environment {

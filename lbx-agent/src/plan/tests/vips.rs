@@ -3,7 +3,7 @@
 use lbx_common::abi::{VIP_ECHO, VIP_REJECTS, VipValue};
 use serde_json::json;
 
-use super::*;
+use super::{tunnels::planned_with, *};
 
 /// Flags of the VIP of services that say this of packets that no endpoint takes.
 fn flags(echo: bool, no_endpoint: &[&str]) -> u32 {
@@ -18,16 +18,7 @@ fn flags(echo: bool, no_endpoint: &[&str]) -> u32 {
         "services": no_endpoint.iter().enumerate().map(service).collect::<Vec<_>>(),
     });
     let model = config::validate(config::decode(config).unwrap()).unwrap();
-    let environment = Environment {
-        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
-        vlans: &BTreeMap::new(),
-        sizes: &Sizes::new(&model.limits),
-        next_hops: &NextHops::new(),
-        path_mtus: &BTreeMap::new(),
-        verdicts: &Verdicts::new(),
-        tunnel_verdicts: &Verdicts::new(),
-    };
-    let image = plan(&model, &environment, &Image::default()).unwrap();
+    let image = planned_with(&model, &[], &Image::default());
     let vips = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Vip(_)));
     let [(_, words)] = vips.collect::<Vec<_>>()[..] else { panic!("{:?}", image.listeners) };
     VipValue::from_words(*words).flags
