@@ -6,7 +6,7 @@ use lbx_tests::bench;
 #[test]
 fn every_case_of_the_data_path_is_measured_on_its_path() {
     let mut samples = 0;
-    let report = bench::datapath(1, &mut |_| samples += 1).unwrap();
+    let report = bench::datapath(1, "", &mut |_| samples += 1).unwrap();
     assert_eq!(samples, 1);
     let json = report.to_json();
     let cases = json["cases"].as_array().unwrap();

@@ -28,7 +28,7 @@ const FIRST_VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 0);
 /// A program of the harness that calls the empty one.
 const HOP: &str = "bench_hop";
 /// The case that others are compared with.
-const REFERENCE: &str = "nat, tcp, gre";
+pub const REFERENCE: &str = "nat, tcp, gre";
 
 /// Where packets are counted on the path in question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use nix::{
 
 pub use self::report::{Report, machine};
 use self::{
-    cases::{Case, Counted, Labs},
+    cases::{Case, Counted, Labs, REFERENCE},
     report::{Line, Measured},
 };
 
@@ -33,14 +33,16 @@ const HEAD: usize = 96;
 const EMPTY: &str = "bench_empty";
 const WRAPPER: &str = "bench_wrap";
 
-/// Measures every case, `samples` times in turn, on the CPU that this runs on first.
-pub fn datapath(samples: usize, progress: &mut dyn FnMut(usize)) -> Result<Report> {
+/// Measures the cases whose name has `only` in it, and the one that others are compared with; `samples` times in
+/// turn, on the CPU that this runs on first.
+pub fn datapath(samples: usize, only: &str, progress: &mut dyn FnMut(usize)) -> Result<Report> {
     ensure!(samples > 0, "there is nothing to measure in 0 samples");
     let mut cpus = CpuSet::new();
     cpus.set(nix::sched::sched_getcpu()?)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
     let labs = Labs::new()?;
-    let cases = cases::all(&labs)?;
+    let mut cases = cases::all(&labs)?;
+    cases.retain(|case| case.name.contains(only) || case.name == REFERENCE);
     let mut harness = Harness::load(&cases)?;
     let mut measured = vec![Measured::default(); cases.len()];
     for sample in 0..samples {

@@ -27,12 +27,15 @@ enum What {
         /// How often each case is measured
         #[arg(long, default_value_t = 75)]
         samples: usize,
+        /// Measure only the cases whose name has this in it, and the first
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        only: String,
     },
 }
 
 fn main() -> ExitCode {
-    let What::Datapath { json, samples } = Arguments::parse().what;
-    match datapath(json.as_deref(), samples) {
+    let What::Datapath { json, samples, only } = Arguments::parse().what;
+    match datapath(json.as_deref(), samples, &only) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -41,9 +44,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn datapath(json: Option<&std::path::Path>, samples: usize) -> Result<()> {
+fn datapath(json: Option<&std::path::Path>, samples: usize, only: &str) -> Result<()> {
     let shown = io::stderr().is_terminal();
-    let report = bench::datapath(samples, &mut |sample| {
+    let report = bench::datapath(samples, only, &mut |sample| {
         if shown {
             eprint!("\rsample {} of {samples} ", sample + 1);
         }
