@@ -7,7 +7,7 @@ mod report;
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, ProgramArray},
@@ -25,11 +25,11 @@ use self::{
     report::{Line, Measured},
 };
 
-/// Runs in a sample: one is some 10 ms, in which an interrupt is lost.
+/// Runs in a sample: one takes some 10 ms, in which an interrupt counts for little.
 pub const RUNS: u32 = 100_000;
 /// Bytes at the start of a frame that the wrapper makes anew.
 const HEAD: usize = 96;
-/// Room behind the head that the wrapper is in; the kernel adds its own.
+/// Does nothing: what is measured with it behind the wrapper is the wrapper.
 const EMPTY: &str = "bench_empty";
 const WRAPPER: &str = "bench_wrap";
 
@@ -42,6 +42,10 @@ pub fn datapath(samples: usize, only: &str, progress: &mut dyn FnMut(usize)) -> 
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
     let labs = Labs::new()?;
     let mut cases = cases::all(&labs)?;
+    if !cases.iter().any(|case| case.name.contains(only)) {
+        let names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
+        bail!("no case has `{only}` in its name; there are\n  {}", names.join("\n  "));
+    }
     cases.retain(|case| case.name.contains(only) || case.name == REFERENCE);
     let mut harness = Harness::load(&cases)?;
     let mut measured = vec![Measured::default(); cases.len()];
