@@ -1,4 +1,7 @@
 //! One function a program: context in, action code out.
+//!
+//! Each is inlined into the entry that the macro makes around it. Of a large one the compiler would else make a function
+//! of its own: one more call for each packet, and a frame on the stack that the budgets do not see.
 
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
@@ -17,24 +20,28 @@ use crate::{context::XdpPacket, maps, tables::KernelTables};
 
 /// Interfaces where clients' packets arrive.
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_public(ctx: XdpContext) -> u32 {
     ingress(ctx, PUBLIC)
 }
 
 /// Interfaces where gateways' packets arrive.
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_underlay(ctx: XdpContext) -> u32 {
     ingress(ctx, UNDERLAY)
 }
 
 /// Interfaces where both arrive.
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_both(ctx: XdpContext) -> u32 {
     ingress(ctx, PUBLIC | UNDERLAY)
 }
 
 /// `lbx1`: what came out of `lbx0`, health checks on their way to an endpoint.
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_probe(ctx: XdpContext) -> u32 {
     let tables = KernelTables::new(&ctx);
     let verdict = pipeline::probe(&mut XdpPacket::new(&ctx), &tables);
@@ -43,6 +50,7 @@ pub fn lbx_probe(ctx: XdpContext) -> u32 {
 
 /// `lbx0`: passes all. A veth delivers redirected frames only where its end has a native program.
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_pass(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
@@ -61,108 +69,126 @@ pub fn lbx_guard(ctx: TcContext) -> i32 {
 
 /// [`Stage::V4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_v4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::V4)
 }
 
 /// [`Stage::V6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_v6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::V6)
 }
 
 /// [`Stage::ReplyV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_reply_v4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::ReplyV4)
 }
 
 /// [`Stage::ReplyV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_reply_v6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::ReplyV6)
 }
 
 /// [`Stage::IcmpV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_icmp_v4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::IcmpV4)
 }
 
 /// [`Stage::IcmpV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_icmp_v6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::IcmpV6)
 }
 
 /// [`Stage::IcmpReplyV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_icmp_reply4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::IcmpReplyV4)
 }
 
 /// [`Stage::IcmpReplyV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_icmp_reply6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::IcmpReplyV6)
 }
 
 /// [`Stage::RefuseV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_refuse_v4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::RefuseV4)
 }
 
 /// [`Stage::RefuseV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_refuse_v6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::RefuseV6)
 }
 
 /// [`Stage::RelayV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_relay_v4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::RelayV4)
 }
 
 /// [`Stage::RelayV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_relay_v6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::RelayV6)
 }
 
 /// [`Stage::FragmentV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_fragment_v4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::FragmentV4)
 }
 
 /// [`Stage::FragmentV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_fragment_v6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::FragmentV6)
 }
 
 /// [`Stage::FragmentReplyV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_frag_reply4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::FragmentReplyV4)
 }
 
 /// [`Stage::FragmentReplyV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_frag_reply6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::FragmentReplyV6)
 }
 
 /// [`Stage::NeighbourV4`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_neighbour4(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::NeighbourV4)
 }
 
 /// [`Stage::NeighbourV6`]
 #[xdp(frags)]
+#[inline(always)]
 pub fn lbx_neighbour6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::NeighbourV6)
 }
