@@ -14,9 +14,9 @@ use lbx_common::{
 use lbx_tests::{
     family::Family,
     lab::{Action, Lab, On, Outcome, PEER_MAC},
-    packets::{End, length_of, rewritten, transport_at},
+    packets::{End, Packet, Transport, length_of, rewritten, transport_at},
     tunnel::{self, Extras, GATEWAY_INNER_MAC, LBX_INNER_MAC},
-    world::{Mode, Network, endpoints, lbx},
+    world::{Mode, Network, client, endpoints, lbx, ports},
 };
 
 const PUBLIC_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -66,6 +66,23 @@ pub struct Request {
     pub port: u16,
     /// Bytes that are wrong in the packet and stay as they are: offset in the packet, value.
     pub lies: Vec<(usize, Vec<u8>)>,
+}
+
+/// A packet of the client to the service of a network and family, with address translation.
+pub fn request(network: Network, family: Family, transport: Transport) -> Packet {
+    let vip = (network.vip(family, Mode::Nat), ports(Mode::Nat, transport).0);
+    Packet::new(transport, client(family), vip)
+}
+
+/// What becomes of such a packet, with `lies` in it that stay.
+pub fn served(
+    network: Network,
+    transport: Transport,
+    packet: Vec<u8>,
+    lies: Vec<(usize, Vec<u8>)>,
+) -> Becomes {
+    let port = ports(Mode::Nat, transport).1;
+    Becomes::Tunnelled(Request { network, mode: Mode::Nat, packet, port, lies })
 }
 
 /// An endpoint's packet on its way.

@@ -8,22 +8,20 @@ use lbx_tests::{
         Packet, Transport, ethernet, frame, length_of, spoiled, tagged, transport_at, with_ipv4, with_options,
     },
     tunnel::Encap,
-    world::{Mode, Network, client, ports},
+    world::Network,
 };
 
-use crate::check::{Becomes, Case, Request};
+use crate::check::{self, Becomes, Case};
 
 /// Through whose tunnel the packets go.
 const NETWORK: Network = Network { encap: Encap::GreUdp, outer: Family::V4 };
 
 fn request(transport: Transport) -> Packet {
-    let vip = (NETWORK.vip(Family::V4, Mode::Nat), ports(Mode::Nat, transport).0);
-    Packet::new(transport, client(Family::V4), vip)
+    check::request(NETWORK, Family::V4, transport)
 }
 
 fn served(transport: Transport, packet: Vec<u8>, lies: Vec<(usize, Vec<u8>)>) -> Becomes {
-    let port = ports(Mode::Nat, transport).1;
-    Becomes::Tunnelled(Request { network: NETWORK, mode: Mode::Nat, packet, port, lies })
+    check::served(NETWORK, transport, packet, lies)
 }
 
 fn dropped(reason: DropReason) -> Becomes {

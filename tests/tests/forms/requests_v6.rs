@@ -8,10 +8,10 @@ use lbx_tests::{
         Packet, Transport, checksum_at, frame, length_of, padding, spoiled, transport_at, with_extensions,
     },
     tunnel::Encap,
-    world::{Mode, Network, client, ports},
+    world::Network,
 };
 
-use crate::check::{Becomes, Case, Request};
+use crate::check::{self, Becomes, Case};
 
 /// Numbers of extension headers (RFC 8200 §4.1) that lbx steps over, and of some that it does not.
 const HOP_BY_HOP: u8 = 0;
@@ -28,14 +28,12 @@ const NETWORK: Network = Network { encap: Encap::GeneveEthernet, outer: Family::
 
 /// A packet of the client.
 fn request(transport: Transport) -> Packet {
-    let vip = (NETWORK.vip(Family::V6, Mode::Nat), ports(Mode::Nat, transport).0);
-    Packet::new(transport, client(Family::V6), vip)
+    check::request(NETWORK, Family::V6, transport)
 }
 
 /// What becomes of a packet that is served.
 fn served(transport: Transport, packet: Vec<u8>, lies: Vec<(usize, Vec<u8>)>) -> Becomes {
-    let port = ports(Mode::Nat, transport).1;
-    Becomes::Tunnelled(Request { network: NETWORK, mode: Mode::Nat, packet, port, lies })
+    check::served(NETWORK, transport, packet, lies)
 }
 
 fn dropped(reason: DropReason) -> Becomes {
