@@ -58,14 +58,10 @@ pub fn plan_services(
                 *targets.entry(service.pool).or_insert(tables.place(pool, model, &plan.members, image)?)
             }
         };
-        plan.service(service, pool, target, image)?;
-        let vip = ListenerKey::Vip(plan.hosts.of(service.address, image)?);
         let echo = if service.icmp_echo { VIP_ECHO } else { 0 };
         // To ports that no service has, there is an answer only where nobody wants silence.
         let rejects = if dropping.contains(&service.address) { 0 } else { VIP_REJECTS };
-        if let Some(known) = image.listeners.get_mut(&vip) {
-            *known = VipValue { flags: echo | rejects, ..VipValue::from_words(*known) }.to_words();
-        }
+        plan.service(service, pool, target, echo | rejects, image)?;
     }
     Ok(())
 }
@@ -122,6 +118,7 @@ impl Services<'_> {
         service: &Service,
         pool: &Pool,
         target: Target,
+        vip_flags: u32,
         image: &mut Image,
     ) -> Result<(), PlanError> {
         let vip = self.hosts.of(service.address, image)?;
@@ -153,6 +150,7 @@ impl Services<'_> {
             let lengths = ports::lengths(&blocks);
             let known = image.listeners.entry(ListenerKey::Vip(vip)).or_default();
             add_lengths(known, protocol, lengths);
+            *known = VipValue { flags: vip_flags, ..VipValue::from_words(*known) }.to_words();
             // With direct return lbx sees no replies.
             if service.forwarding == Forwarding::Dsr {
                 continue;
