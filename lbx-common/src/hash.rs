@@ -40,6 +40,31 @@ pub fn flow_hash<A: IpAddress>(
     (hash >> 32) as u32
 }
 
+/// Hash of the first `bits` bits of an address alone.
+#[inline(never)]
+pub fn source_hash<A: IpAddress>(source: A, bits: u8, seed: &[u64; 2]) -> u32 {
+    let [a, b, c, d] = source.quads().map(u32::from_be);
+    let (first, second) = (word(a, b), word(c, d));
+    let bits = u32::from(bits);
+    let hash = mix(mix(leading(first, bits) ^ seed[0]) ^ leading(second, bits.saturating_sub(64)) ^ seed[1]);
+    (hash >> 32) as u32
+}
+
+#[inline(always)]
+const fn word(high: u32, low: u32) -> u64 {
+    (high as u64) << 32 | low as u64
+}
+
+/// The first `bits` bits of a word; of more than it has, all.
+#[inline(always)]
+const fn leading(word: u64, bits: u32) -> u64 {
+    match bits {
+        0 => 0,
+        1..64 => word & u64::MAX << 64_u32.wrapping_sub(bits),
+        _ => word,
+    }
+}
+
 /// Scales a hash to a number below `range` without a division.
 #[inline(always)]
 pub const fn scale(hash: u32, range: u32) -> u32 {

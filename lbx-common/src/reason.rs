@@ -159,11 +159,23 @@ pub enum Stage {
     NeighbourV4 = 16,
     /// A neighbour solicitation in a tunnel.
     NeighbourV6 = 17,
+    /// An IPv4 packet to a service that may be an exception to what hash and table say.
+    TrackedV4 = 18,
+    /// The same of IPv6.
+    TrackedV6 = 19,
+    /// An IPv4 reply that may prove a flow to be one.
+    ConfirmV4 = 20,
+    /// The same of IPv6.
+    ConfirmV6 = 21,
+    /// An IPv4 packet whose endpoint was found by [`Stage::TrackedV4`].
+    DeliverV4 = 22,
+    /// The same of IPv6.
+    DeliverV6 = 23,
 }
 
 impl Stage {
     /// All stages, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 24] = [
         Self::V4,
         Self::V6,
         Self::ReplyV4,
@@ -182,6 +194,12 @@ impl Stage {
         Self::FragmentReplyV6,
         Self::NeighbourV4,
         Self::NeighbourV6,
+        Self::TrackedV4,
+        Self::TrackedV6,
+        Self::ConfirmV4,
+        Self::ConfirmV6,
+        Self::DeliverV4,
+        Self::DeliverV6,
     ];
 }
 

@@ -1,58 +1,86 @@
 //! Which endpoint gets a flow: by table and hash alone, without per-flow state.
 //!
-//! The base owner of a flow is the endpoint in its slot. Where that one takes no new flows, the flow goes to
+//! The base owner of a flow is the endpoint in its slot. Where that one takes no new flows, a new flow goes to
 //! the next one in the slot's own sequence that does. The sequence depends on nothing but slot and table
 //! size, so one more failure moves exactly the slots of the endpoint that failed, whatever else is down,
 //! and its recovery moves exactly those back.
 //!
-//! This is the path of a service without an open table change. Flows that must stay where a table no longer
-//! sends them (drained endpoints, changed tables) are for the tracked path, which will branch off in
-//! [`select`] on [`crate::abi::ENDPOINT_TRACKED`].
+//! [`steady`] is the path of nearly every packet. Where a flow may live elsewhere than its hash says, it gives up,
+//! and [`crate::track`] looks for what is remembered.
 
 use crate::{
-    abi::{ENDPOINT_TAKES_NEW, EndpointEntry, SEQUENCE_LENGTH, Target},
-    hash::{mix, scale},
+    abi::{
+        ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, EndpointEntry, ListenerValue, SEQUENCE_LENGTH, TRACKING_EVERY,
+        TRACKING_REHASHED, Target,
+    },
+    hash::{mix, scale, source_hash},
+    ip::IpAddress,
     tables::Tables,
 };
 
-/// Stands for "no endpoint" where BPF needs a single register.
-const NOBODY: u32 = u32::MAX;
+/// Stands for "no endpoint" where BPF needs a single register. Entry 0 is never set.
+pub const NOBODY: u32 = 0;
 
-/// The endpoint for a flow, with its id.
+/// What a table is looked up by: the hash of the flow, or that of its source.
 #[inline(always)]
-pub fn select<T: Tables>(tables: &T, target: Target, hash: u32) -> Option<(u16, &EndpointEntry)> {
+pub fn table_hash<A: IpAddress>(target: Target, source: A, flow_hash: u32, seed: &[u64; 2]) -> u32 {
+    match target.source_bits() {
+        0 => flow_hash,
+        bits => source_hash(source, bits, seed),
+    }
+}
+
+/// The endpoint for every packet of a flow, with its id, where hash and table say it; `hash` is [`table_hash`].
+#[inline(always)]
+pub fn steady<'a, T: Tables>(
+    tables: &'a T,
+    listener: &ListenerValue,
+    hash: u32,
+) -> Option<(u16, &'a EndpointEntry)> {
+    let target = listener.target;
     if target.slots() == 0 {
         return None;
     }
-    let slot = scale(hash, target.slots());
-    let base = tables.slot(target, slot)?;
+    let base = tables.slot(target, scale(hash, target.slots()))?;
     let endpoint = tables.endpoint(u32::from(base))?;
-    if endpoint.state & ENDPOINT_TAKES_NEW != 0 {
-        return Some((base, endpoint));
-    }
-    let next = next_in_sequence(tables, target, slot);
-    let id = u16::try_from(next).ok()?;
-    Some((id, tables.endpoint(next)?))
+    let steady = endpoint.state & (ENDPOINT_TAKES_NEW | ENDPOINT_TRACKED) == ENDPOINT_TAKES_NEW
+        && (!target.is_tracked() || agrees_with_previous(tables, listener.id, base, hash));
+    steady.then_some((base, endpoint))
 }
 
-/// The first endpoint of the slot's sequence, the base owner excluded, that takes new flows.
+/// Whether a change of the table leaves a slot as it was, and nothing else speaks against it.
+#[inline(always)]
+fn agrees_with_previous<T: Tables>(tables: &T, listener: u32, base: u16, hash: u32) -> bool {
+    let Some(tracking) = tables.tracking(listener) else { return false };
+    if tracking.flags & (TRACKING_EVERY | TRACKING_REHASHED) != 0 {
+        return false;
+    }
+    let previous = tracking.previous;
+    previous.slots() == 0 || tables.slot(previous, scale(hash, previous.slots())) == Some(base)
+}
+
+/// Owner of a new flow in a slot: the base owner, or the first of the slot's sequence that takes new flows.
 #[inline(never)]
-fn next_in_sequence<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
+pub fn owner_of_new<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
     let slots = target.slots();
-    let mut state = sequence_start(slot);
-    for _ in 0..SEQUENCE_LENGTH {
-        state = mix(state);
-        let Some(id) = tables.slot(target, sequence_slot(state, slots)) else { return NOBODY };
+    if slots == 0 {
+        return NOBODY;
+    }
+    let (mut at, mut state) = (slot, sequence_start(slot));
+    for _ in 0..=SEQUENCE_LENGTH {
+        let Some(id) = tables.slot(target, at) else { return NOBODY };
         let Some(endpoint) = tables.endpoint(u32::from(id)) else { return NOBODY };
         if endpoint.state & ENDPOINT_TAKES_NEW != 0 {
             return u32::from(id);
         }
+        state = mix(state);
+        at = sequence_slot(state, slots);
     }
     NOBODY
 }
 
 /// The slots whose owners are asked for a new flow in slot `slot`, in order: its own, then those of its
-/// sequence. What [`select`] does, told to who plans tables.
+/// sequence. What [`owner_of_new`] does, told to who plans tables.
 pub fn sequence(slot: u32, slots: u32) -> impl Iterator<Item = u32> {
     let states = core::iter::successors(Some(mix(sequence_start(slot))), |&state| Some(mix(state)));
     let others = states.map(move |state| sequence_slot(state, slots)).take(SEQUENCE_LENGTH as usize);

@@ -5,12 +5,15 @@
 
 use crate::{
     abi::{
-        Bucket, EndpointEntry, FragmentKey, FragmentValue, Host, KeyWords, ListenerKey, ListenerValue,
-        NodeEntry, PeerKey, PeerValue, PolicyEntry, PortBlock, ReplyKey, ReplyValue, SLOTS_PER_LINE,
-        SlotLine, Target, TunnelEntry, VipValue, VnetEntry, Words, bucket_pair, find,
+        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, Host, KeyWords, ListenerKey,
+        ListenerValue, NodeEntry, PeerKey, PeerValue, PinBucket, PinRecord, PolicyEntry, PortBlock, ReplyKey,
+        ReplyValue, SLOTS_PER_LINE, SlotLine, Target, TrackingEntry, TunnelEntry, VipValue, VnetEntry, Words,
+        bucket_pair, find,
     },
     bytes::{Address, Be16, Be32},
     ip::IpAddress,
+    pins::Flow,
+    track::Event,
 };
 
 /// Which way counted bytes went.
@@ -87,6 +90,10 @@ pub struct Carry {
     pub ttl: u8,
     /// Of a refused packet: number of the drop reason.
     pub reason: u8,
+    /// Of a client's packet: the endpoint that was found for it. Of a reply: not 0 = what it proves is known.
+    pub endpoint: u32,
+    /// 0.
+    pub spare: u32,
 }
 
 /// State outside of the packet.
@@ -109,6 +116,24 @@ pub trait Tables {
     fn endpoint(&self, id: u32) -> Option<&EndpointEntry>;
     /// A tunnel.
     fn tunnel(&self, id: u32) -> Option<&TunnelEntry>;
+    /// What is under way at a listener.
+    fn tracking(&self, listener: u32) -> Option<&TrackingEntry>;
+    /// A packet's flow with its hash and the time, kept where the stack is not.
+    fn look_into(&self, flow: &Flow) -> Option<&Flow>;
+    /// What was kept last.
+    fn looked_into(&self) -> Option<&Flow>;
+    /// A half-open flow.
+    fn half_open(&self, flow: &FlowKey) -> Option<HalfOpen>;
+    /// Remembers a flow as half-open.
+    fn set_half_open(&self, flow: &FlowKey, half: HalfOpen);
+    /// A bucket of pins of UDP or of TCP.
+    fn pin_bucket(&self, udp: bool, index: u32) -> Option<&PinBucket>;
+    /// Says whose the pin in a place is.
+    fn set_pin_record(&self, udp: bool, place: u32, record: PinRecord);
+    /// Whether another flow may be pinned that nothing but its client's packets speaks for.
+    fn may_pin(&self) -> bool;
+    /// Counts what happens to flows that are remembered.
+    fn count_flow(&self, event: Event);
     /// Keeps what the next stage needs to know.
     fn keep(&self, carry: Carry);
     /// What the stage before kept.

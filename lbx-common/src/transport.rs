@@ -37,6 +37,12 @@ impl TcpFlags {
         self.0 & Self::RST != 0
     }
 
+    /// Ends the connection, or one direction of it: FIN or RST.
+    #[inline(always)]
+    pub const fn ends(self) -> bool {
+        self.0 & (Self::FIN | Self::RST) != 0
+    }
+
     /// Acknowledges.
     #[inline(always)]
     pub const fn has_ack(self) -> bool {

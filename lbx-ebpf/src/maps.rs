@@ -14,12 +14,15 @@ use aya_ebpf::{
 };
 use lbx_common::{
     abi::{
-        Bucket, EndpointEntry, FragmentKey, FragmentValue, NodeEntry, PolicyEntry, PrefixV4, PrefixV6,
-        SlotLine, TrafficCounter, TunnelEntry, VnetEntry,
+        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, NodeEntry, PinBucket,
+        PinRecord, PolicyEntry, PrefixV4, PrefixV6, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry,
+        VnetEntry,
     },
     bytes::Address,
+    pins::Flow,
     reason::Stage,
     tables::Carry,
+    track::Event,
 };
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -75,9 +78,31 @@ static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, 1> = LruHashMap::new();
 /// Room for a key and a value of it. Not on the stack.
 #[btf_map]
 static FRAGMENT: PerCpuArray<(FragmentKey, FragmentValue), 1> = PerCpuArray::new();
-/// When the next packet of lbx's own is due, in nanoseconds since boot.
+/// When the next packet of lbx's own is due, and the next pin that a client's packet alone speaks for: nanoseconds
+/// since boot.
 #[btf_map]
-static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
+static DUE: PerCpuArray<u64, 2> = PerCpuArray::new();
+#[btf_map]
+static TRACKING: Array<TrackingEntry, 1, MAPPED> = Array::new();
+/// Pins and whose they are: written by the programs, looked after by the agent.
+#[btf_map]
+static PINS_TCP: Array<PinBucket, 1, MAPPED> = Array::new();
+#[btf_map]
+static PINS_UDP: Array<PinBucket, 1, MAPPED> = Array::new();
+#[btf_map]
+static RECORDS_TCP: Array<PinRecord, 1, MAPPED> = Array::new();
+#[btf_map]
+static RECORDS_UDP: Array<PinRecord, 1, MAPPED> = Array::new();
+/// Flows that have proved nothing yet. Whoever sends many can push out nothing else.
+#[btf_map]
+static HALF_OPEN: LruHashMap<FlowKey, HalfOpen, 1> = LruHashMap::new();
+/// What a packet says of its flow, and room for a key and a value of `HALF_OPEN`. Not on the stack.
+#[btf_map]
+static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
+#[btf_map]
+static HALF: PerCpuArray<(FlowKey, HalfOpen), 1> = PerCpuArray::new();
+#[btf_map]
+static FLOWS: PerCpuArray<u64, { Event::ALL.len() }> = PerCpuArray::new();
 /// A question about an IPv6 prefix; not on the stack either.
 #[btf_map]
 static PREFIX: PerCpuArray<[u32; 6], 1> = PerCpuArray::new();
@@ -126,7 +151,61 @@ pub fn fragment() -> Option<*mut (FragmentKey, FragmentValue)> {
 /// When the next packet of lbx's own is due on this CPU.
 #[inline(always)]
 pub fn answers() -> Option<*mut u64> {
-    ANSWERS.get_ptr_mut(0)
+    DUE.get_ptr_mut(0)
+}
+
+/// When the next pin by a client's packet is due on this CPU.
+#[inline(always)]
+pub fn proofs() -> Option<*mut u64> {
+    DUE.get_ptr_mut(1)
+}
+
+#[inline(always)]
+pub fn tracking(listener: u32) -> Option<&'static TrackingEntry> {
+    TRACKING.get(listener)
+}
+
+/// A bucket of pins of UDP or of TCP.
+#[inline(always)]
+pub fn pin_bucket(udp: bool, index: u32) -> Option<&'static PinBucket> {
+    if udp { PINS_UDP.get(index) } else { PINS_TCP.get(index) }
+}
+
+/// The place for whose pin it is.
+#[inline(always)]
+pub fn pin_record(udp: bool, place: u32) -> Option<*mut PinRecord> {
+    if udp { RECORDS_UDP.get_ptr_mut(place) } else { RECORDS_TCP.get_ptr_mut(place) }
+}
+
+/// A half-open flow.
+#[inline(always)]
+pub fn half_open_of(key: &FlowKey) -> Option<HalfOpen> {
+    // SAFETY: another CPU may write the entry meanwhile; packets of a flow are the business of one at a time.
+    unsafe { HALF_OPEN.get(key) }.copied()
+}
+
+/// Remembers a half-open flow; where there is no room, its packets go where those of unknown flows go.
+#[inline(always)]
+pub fn keep_half_open(key: &FlowKey, value: &HalfOpen) {
+    let _ = HALF_OPEN.insert(key, value, 0);
+}
+
+/// The place for a key and a value of `HALF_OPEN`.
+#[inline(always)]
+pub fn half() -> Option<*mut (FlowKey, HalfOpen)> {
+    HALF.get_ptr_mut(0)
+}
+
+/// The place for what a packet says of its flow.
+#[inline(always)]
+pub fn flow() -> Option<*mut Flow> {
+    FLOW.get_ptr_mut(0)
+}
+
+/// Counter of an event on this CPU.
+#[inline(always)]
+pub fn flows(event: Event) -> Option<*mut u64> {
+    FLOWS.get_ptr_mut(event as u32)
 }
 
 /// Goes on in the program of a stage; returns only where there is none.
@@ -137,7 +216,16 @@ pub fn answers() -> Option<*mut u64> {
 /// calls of their own. The number is read anew for each: a compiler that knew it would make one call of all.
 #[inline(always)]
 pub fn run(ctx: &XdpContext, stage: u32) {
-    const OFTEN: [Stage; 4] = [Stage::V6, Stage::V4, Stage::ReplyV6, Stage::ReplyV4];
+    const OFTEN: [Stage; 8] = [
+        Stage::V6,
+        Stage::V4,
+        Stage::ReplyV6,
+        Stage::ReplyV4,
+        Stage::TrackedV4,
+        Stage::DeliverV4,
+        Stage::TrackedV6,
+        Stage::DeliverV6,
+    ];
     for often in OFTEN {
         let often = often as u32;
         // SAFETY: a local variable can be read.

@@ -193,6 +193,48 @@ pub fn lbx_neighbour6(ctx: XdpContext) -> u32 {
     stage(ctx, Stage::NeighbourV6)
 }
 
+/// [`Stage::TrackedV4`]
+#[xdp(frags)]
+#[inline(always)]
+pub fn lbx_tracked_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::TrackedV4)
+}
+
+/// [`Stage::TrackedV6`]
+#[xdp(frags)]
+#[inline(always)]
+pub fn lbx_tracked_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::TrackedV6)
+}
+
+/// [`Stage::ConfirmV4`]
+#[xdp(frags)]
+#[inline(always)]
+pub fn lbx_confirm_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::ConfirmV4)
+}
+
+/// [`Stage::ConfirmV6`]
+#[xdp(frags)]
+#[inline(always)]
+pub fn lbx_confirm_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::ConfirmV6)
+}
+
+/// [`Stage::DeliverV4`]
+#[xdp(frags)]
+#[inline(always)]
+pub fn lbx_deliver_v4(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::DeliverV4)
+}
+
+/// [`Stage::DeliverV6`]
+#[xdp(frags)]
+#[inline(always)]
+pub fn lbx_deliver_v6(ctx: XdpContext) -> u32 {
+    stage(ctx, Stage::DeliverV6)
+}
+
 #[inline(always)]
 fn ingress(ctx: XdpContext, roles: u8) -> u32 {
     let tables = KernelTables::new(&ctx);

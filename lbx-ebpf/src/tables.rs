@@ -12,19 +12,24 @@ use aya_ebpf::{
 };
 use lbx_common::{
     abi::{
-        Bucket, EndpointEntry, FragmentKey, FragmentValue, NodeEntry, PolicyEntry, SlotLine, TrafficCounter,
-        TunnelEntry, VnetEntry, drop_index,
+        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, NodeEntry, PinBucket,
+        PinRecord, PolicyEntry, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry, VnetEntry, drop_index,
     },
     bytes::Address,
     ip::IpAddress,
+    pins::Flow,
     reason::DropReason,
     tables::{Carry, Direction, Route, RouteQuery, Tables},
+    track::Event,
 };
 
 use crate::maps;
 
 /// Answers that may be sent at once where none was for a while.
 const ANSWER_BURST: u64 = 64;
+/// Nanoseconds between two pins of a CPU that nothing but clients' packets speaks for, and how many may come at once.
+const PROOF_INTERVAL: u64 = 100_000;
+const PROOF_BURST: u64 = 10_000;
 /// Time in nanoseconds for which later fragments may follow the first one: half of what receivers wait for them
 /// (RFC 8200 §4.5: 60 s; Linux: 30 s), and less than identifications take to come around.
 const FRAGMENT_LIFETIME: u64 = 15_000_000_000;
@@ -42,6 +47,21 @@ impl KernelTables {
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
         Self { ctx: ctx.ctx }
+    }
+
+    /// Whether something that may come every `interval` nanoseconds, and `burst` times at once, is due; by the generic
+    /// cell rate algorithm (ITU-T I.371 Annex A). `due` has the time of the next one.
+    #[inline(always)]
+    fn is_due(&self, due: Option<*mut u64>, interval: u64, burst: u64) -> bool {
+        let Some(due) = due else { return false };
+        let now = self.now_ns();
+        // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+        let due = unsafe { &mut *due };
+        if *due > now.wrapping_add(interval.wrapping_mul(burst)) {
+            return false;
+        }
+        *due = if *due > now { *due } else { now }.wrapping_add(interval);
+        true
     }
 
     /// Counts a packet that is dropped before it belongs to any network.
@@ -149,19 +169,89 @@ impl Tables for KernelTables {
         }
     }
 
-    /// By the generic cell rate algorithm (ITU-T I.371 Annex A): `ANSWERS` has the time at which the next one is due.
     #[inline(always)]
     fn may_answer(&self) -> bool {
-        let (Some(node), Some(due)) = (maps::node(), maps::answers()) else { return false };
-        let interval = u64::from(node.answer_interval);
-        let now = self.now_ns();
+        maps::node()
+            .is_some_and(|node| self.is_due(maps::answers(), u64::from(node.answer_interval), ANSWER_BURST))
+    }
+
+    #[inline(always)]
+    fn may_pin(&self) -> bool {
+        self.is_due(maps::proofs(), PROOF_INTERVAL, PROOF_BURST)
+    }
+
+    #[inline(always)]
+    fn tracking(&self, listener: u32) -> Option<&TrackingEntry> {
+        maps::tracking(listener)
+    }
+
+    #[inline(always)]
+    fn look_into(&self, flow: &Flow) -> Option<&Flow> {
+        let place = maps::flow()?;
         // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
-        let due = unsafe { &mut *due };
-        if *due > now.wrapping_add(interval.wrapping_mul(ANSWER_BURST)) {
-            return false;
+        let place = unsafe { &mut *place };
+        // Field by field, or the compiler makes a copy on the stack first.
+        place.key.client = flow.key.client;
+        place.key.vip = flow.key.vip;
+        place.key.ports = flow.key.ports;
+        place.key.protocol = flow.key.protocol;
+        place.key.v6 = flow.key.v6;
+        place.numbers = flow.numbers;
+        place.listener.target = flow.listener.target;
+        place.listener.id = flow.listener.id;
+        place.listener.flags = flow.listener.flags;
+        place.listener.first_port = flow.listener.first_port;
+        place.more = flow.more;
+        place.flags = flow.flags;
+        place.quoted = flow.quoted;
+        place.now_ns = self.now_ns();
+        place.hash = place.key.hash(&maps::node()?.pin_seed);
+        Some(place)
+    }
+
+    #[inline(always)]
+    fn looked_into(&self) -> Option<&Flow> {
+        // SAFETY: as above.
+        maps::flow().map(|place| unsafe { &*place })
+    }
+
+    #[inline(always)]
+    fn half_open(&self, flow: &FlowKey) -> Option<HalfOpen> {
+        // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+        let place = unsafe { &mut *maps::half()? };
+        place.0 = *flow;
+        maps::half_open_of(&place.0)
+    }
+
+    #[inline(always)]
+    fn set_half_open(&self, flow: &FlowKey, half: HalfOpen) {
+        let Some(place) = maps::half() else { return };
+        // SAFETY: as above.
+        let place = unsafe { &mut *place };
+        place.0 = *flow;
+        place.1 = half;
+        maps::keep_half_open(&place.0, &place.1);
+    }
+
+    #[inline(always)]
+    fn pin_bucket(&self, udp: bool, index: u32) -> Option<&PinBucket> {
+        maps::pin_bucket(udp, index)
+    }
+
+    #[inline(always)]
+    fn set_pin_record(&self, udp: bool, place: u32, record: PinRecord) {
+        if let Some(place) = maps::pin_record(udp, place) {
+            // SAFETY: an element is aligned to eight; who reads it meanwhile sees by the hash that it does not fit.
+            unsafe { place.write(record) };
         }
-        *due = if *due > now { *due } else { now }.wrapping_add(interval);
-        true
+    }
+
+    #[inline(always)]
+    fn count_flow(&self, event: Event) {
+        if let Some(counter) = maps::flows(event) {
+            // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+            unsafe { *counter = (*counter).wrapping_add(1) };
+        }
     }
 
     #[inline(always)]

@@ -6,9 +6,9 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use lbx_common::api::{
-    self, AttachMode, Config, Endpoint, Forwarding, Inner, Interface, Listen, Monitor, MonitorKind,
-    NoEndpoint, Node, Pool, Ports, ProbeSource, Protocol, RateLimit, Role, Service, Tunnel, TunnelSource,
-    VirtualNetwork,
+    self, AttachMode, Config, ConnectionTracking, Endpoint, Forwarding, Inner, Interface, Listen, Monitor,
+    MonitorKind, NoEndpoint, Node, OnEndpointDown, Pool, Ports, ProbeSource, Protocol, RateLimit, Role,
+    Service, Tunnel, TunnelSource, VirtualNetwork,
 };
 
 use crate::{
@@ -164,6 +164,7 @@ fn pool(plan: &VnetPlan, family: Family, suffix: &str, monitor: Option<String>, 
         port: Some(port),
         weight: 1.0,
         enabled: true,
+        drained: false,
         tunnels: Vec::new(),
     };
     Pool {
@@ -186,6 +187,10 @@ fn service(plan: &VnetPlan, family: Family, name: String, listen: Listen, pool_s
         allow: Vec::new(),
         deny: Vec::new(),
         rate_limit: RateLimit::default(),
+        session_affinity: None,
+        drain: lbx_common::api::default_drain(),
+        on_endpoint_down: OnEndpointDown::default(),
+        connection_tracking: ConnectionTracking::default(),
     }
 }
 

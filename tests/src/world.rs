@@ -4,8 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbx_common::api::{
-    self, AttachMode, Config, Endpoint, Forwarding, Inner, Interface, Listen, NoEndpoint, Node, Pool, Ports,
-    ProbeSource, Protocol, RateLimit, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
+    self, AttachMode, Config, ConnectionTracking, Endpoint, Forwarding, Inner, Interface, Listen, NoEndpoint,
+    Node, OnEndpointDown, Pool, Ports, ProbeSource, Protocol, RateLimit, Role, Service, Tunnel, TunnelSource,
+    VirtualNetwork, default_drain,
 };
 
 use crate::{
@@ -237,6 +238,7 @@ fn add_service(config: &mut Config, network: Network, family: Family, mode: Mode
         port: endpoint_port,
         weight: 1.0,
         enabled: true,
+        drained: false,
         // By DSR an endpoint ends one tunnel itself, and says which.
         tunnels: if mode == Mode::Dsr { vec!["only".to_owned()] } else { Vec::new() },
     };
@@ -259,6 +261,10 @@ fn add_service(config: &mut Config, network: Network, family: Family, mode: Mode
         allow: Vec::new(),
         deny: Vec::new(),
         rate_limit: RateLimit::default(),
+        session_affinity: None,
+        drain: default_drain(),
+        on_endpoint_down: OnEndpointDown::default(),
+        connection_tracking: ConnectionTracking::default(),
     });
 }
 

@@ -30,6 +30,7 @@ fn direct() -> Config {
         port: None,
         weight: 1.0,
         enabled: true,
+        drained: false,
         tunnels: vec![tunnel.to_owned()],
     };
     let endpoints = vec![endpoint("east", &near.name, 1), endpoint("west", OTHER_TUNNEL, 2)];

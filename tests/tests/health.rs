@@ -21,6 +21,9 @@ use lbx_tests::{
 const DETECTION: Duration =
     config::PROBE_INTERVAL.saturating_add(config::PROBE_TIMEOUT).saturating_add(Duration::from_secs(1));
 
+/// Words that a verdict may change in the maps: two of the endpoint, one of the node, one of each listener.
+const MOST_WRITES: u64 = 6;
+
 /// A request, and who answered it.
 struct Asked {
     began: Instant,
@@ -63,8 +66,9 @@ fn a_stopped_server_takes_out_its_endpoint_alone_and_comes_back() {
         origin.stop_servers();
         agent.wait_for_health("east-web", "a", HealthState::Unhealthy, DETECTION).unwrap();
         let out = Instant::now();
-        // One word of one map: the bits of the endpoint, and no table.
-        assert_eq!(agent.status().unwrap().map_writes, writes + 1);
+        // State and time of the endpoint, and that flows may be elsewhere; no table.
+        let written = |from: u64| agent.status().unwrap().map_writes - from;
+        assert!(written(writes) <= MOST_WRITES, "{} words", written(writes));
         for (pool, endpoint) in [("east-web", "b"), ("west-web", "a"), ("west-web", "b")] {
             assert_eq!(state(&agent, pool, endpoint), HealthState::Healthy, "{pool}/{endpoint}");
         }
@@ -76,7 +80,7 @@ fn a_stopped_server_takes_out_its_endpoint_alone_and_comes_back() {
         origin.start_servers().unwrap();
         agent.wait_for_health("east-web", "a", HealthState::Healthy, DETECTION).unwrap();
         let back = Instant::now();
-        assert_eq!(agent.status().unwrap().map_writes, writes + 2);
+        assert!(written(writes) <= 2 * MOST_WRITES, "{} words", written(writes));
         wait::until("a answers again", DETECTION, || {
             Ok((topology.client().http_get(EAST.vip, 0)?.origin == "a").then_some(()))
         })
@@ -88,11 +92,8 @@ fn a_stopped_server_takes_out_its_endpoint_alone_and_comes_back() {
     let to_dead = stopped + config::PROBE_INTERVAL + config::PROBE_TIMEOUT;
     let failed = east.iter().filter(|asked| asked.answer.is_err());
     let later: Vec<&Asked> = failed.filter(|asked| asked.began >= to_dead || asked.ended < stopped).collect();
-    // Without a memory of flows, the one request that is under way when its slot goes back to its owner may be
-    // cut off.
-    let under_way = later.iter().filter(|asked| asked.began <= back && asked.ended >= started).count();
     assert!(
-        later.len() == under_way && under_way <= 1,
+        later.is_empty(),
         "requests failed that were not sent to the stopped server in time: {:?}",
         later.iter().map(|asked| (asked.began - stopped, &asked.answer)).collect::<Vec<_>>()
     );

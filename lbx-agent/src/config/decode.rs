@@ -7,7 +7,7 @@
 
 use lbx_common::api::{
     Config, Endpoint, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource, RateLimit, Service,
-    Tunnel, TunnelSource, VirtualNetwork,
+    Timers, Tunnel, TunnelSource, VirtualNetwork,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -107,6 +107,7 @@ shapes! {
     Interface: {"name": "a", "role": "both"}, {};
     TunnelSource: {}, {};
     Limits: {}, {};
+    Timers: {}, {};
     VirtualNetwork: {"name": "a", "vni": 1}, {};
     ProbeSource: {}, {};
     Tunnel: {"name": "a", "encap": "gre", "remote": "192.0.2.1"}, {};
@@ -128,12 +129,13 @@ impl Decoder {
         let mut fields = self.fields(value, "")?;
         let node = self.child(&mut fields, "", "node", Self::node);
         let limits = self.child(&mut fields, "", "limits", Self::object);
+        let timers = self.child(&mut fields, "", "timers", Self::object);
         let virtual_networks = self.list(&mut fields, "", "virtual_networks", Self::virtual_network);
         let monitors = self.list(&mut fields, "", "monitors", Self::object);
         let pools = self.list(&mut fields, "", "pools", Self::pool);
         let services = self.list(&mut fields, "", "services", Self::service);
         let config: Config = self.object(Value::Object(fields), "")?;
-        Some(Config { node, limits, virtual_networks, monitors, pools, services, ..config })
+        Some(Config { node, limits, timers, virtual_networks, monitors, pools, services, ..config })
     }
 
     fn node(&mut self, value: Value, path: &str) -> Option<Node> {

@@ -5,10 +5,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use lbx_common::api::{
-    Config, Encap, Forwarding, Interface, Limits, Listen, Monitor, ProbeSource, RateLimit, TunnelSource,
+    Config, ConnectionTracking, Encap, Forwarding, Interface, Limits, Listen, Monitor, ProbeSource,
+    RateLimit, Timers, TunnelSource,
 };
 
 use super::Sources;
@@ -24,6 +26,8 @@ pub struct Model {
     pub tunnel_source: TunnelSource,
     /// Sizes of the maps.
     pub limits: Limits,
+    /// How long things are remembered.
+    pub timers: Timers,
     /// Virtual networks, in the order of the configuration.
     pub vnets: Vec<Vnet>,
     /// Pools, in the order of the configuration.
@@ -137,6 +141,8 @@ pub struct Endpoint {
     pub weight: u8,
     /// Whether it takes part at all.
     pub enabled: bool,
+    /// Whether it takes no new flows and, after a while, none.
+    pub drained: bool,
 }
 
 /// A service.
@@ -160,4 +166,12 @@ pub struct Service {
     pub sources: Option<Arc<Sources>>,
     /// How many flows may begin.
     pub rate_limit: RateLimit,
+    /// How long an endpoint that is drained or removed keeps its flows.
+    pub drain: Duration,
+    /// Whether established TCP stays on an endpoint that is down.
+    pub keep: bool,
+    /// Which flows are remembered.
+    pub tracking: ConnectionTracking,
+    /// Leading bits of the source that flows are spread by; `None` = by addresses and ports.
+    pub source_bits: Option<u8>,
 }

@@ -67,7 +67,7 @@ services:
   - {name: s, address: 203.0.113.1, listen: [tcp/80, tcp/0, sctp/1], pools: p}
 ",
         &[
-            "line 2, column 1: nodes: unknown field `nodes`: this object has `version`, `node`, `limits`, \
+            "line 2, column 1: nodes: unknown field `nodes`: this object has `version`, `node`, `limits`, `timers`, \
              `virtual_networks`, `monitors`, `pools`, `services`. Did you mean `node`?",
             "line 4, column 18: virtual_networks[0].vni: found the number -1, expected a whole number from 0 to \
              4294967295",
@@ -83,7 +83,7 @@ services:
              `5s` or `2m`",
             "line 13, column 9: pools[0].endpoints[0].address: `address` is missing",
             "line 13, column 42: pools[0].endpoints[0].adress: unknown field `adress`: this object has `name`, \
-             `virtual_network`, `address`, `port`, `weight`, `enabled`, `tunnels`. Did you mean `address`?",
+             `virtual_network`, `address`, `port`, `weight`, `enabled`, `drained`, `tunnels`. Did you mean `address`?",
             "line 14, column 9: pools[0].endpoints[1].name: found the number 12, expected text: put it in quotes",
             "line 16, column 9: pools[0].endpoints[1].address: `203.0.113.8O` is not an IP address: write it as \
              `192.0.2.10` or `2001:db8::10`",

@@ -220,6 +220,10 @@ mod tests {
     }
 
     impl Memory for Killed {
+        fn replace(&mut self, _: MapId, _: usize, _: u64, _: u64) -> bool {
+            unreachable!("buckets are the agent's alone")
+        }
+
         fn elements(&self, map: MapId) -> u32 {
             self.memory.elements(map)
         }

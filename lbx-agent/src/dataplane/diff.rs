@@ -11,8 +11,8 @@ use std::{
 
 use lbx_common::{
     abi::{
-        EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PolicyEntry, ReplyKey,
-        TunnelEntry, VnetEntry, Words,
+        ENDPOINT_TRACKED, EndpointEntry, ListenerKey, ListenerValue, NODE_TRACKS, NodeEntry, PeerKey,
+        PeerValue, PolicyEntry, ReplyKey, TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     bytes::Address,
 };
@@ -44,6 +44,8 @@ pub enum Step {
     Prefixes(u32, Arc<PrefixList>),
     /// Sets what a listener asks of packets.
     Policy(u32, PolicyEntry),
+    /// Says what is under way at a listener.
+    Tracking(u32, TrackingEntry),
     /// Sets a tunnel peer or probe source.
     Peer(PeerKey, PeerValue),
     /// Sets a reply match.
@@ -66,6 +68,8 @@ pub enum Step {
     ClearVnet(u32),
     /// Clears what a listener asked of packets.
     ClearPolicy(u32),
+    /// Says that nothing is under way at a listener.
+    ClearTracking(u32),
     /// Removes a list of prefixes.
     ClearPrefixes(u32, Arc<PrefixList>),
     /// Takes an IPv6 address its id.
@@ -102,8 +106,11 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     let clear_list = |(&id, list): (&u32, &Arc<PrefixList>)| Step::ClearPrefixes(id, list.clone());
     let mut steps: Vec<Step> = unused.into_iter().map(clear_list).collect();
     set(&from.addresses, &to.addresses, &mut steps, |&address, &id| Step::Address(address, id));
-    if from.node != to.node {
-        steps.push(Step::Node(to.node));
+    // Another seed is another hash for every packet: it comes when the listeners know of the one before.
+    let reseeded = from.node.abi != 0 && from.node.seed != to.node.seed;
+    let node = NodeEntry { seed: if reseeded { from.node.seed } else { to.node.seed }, ..to.node };
+    if from.node != node {
+        steps.push(Step::Node(node));
     }
     // Counters are zeroed when an id is given out: whoever had it before may have been killed before it could.
     gone(&to.vnets, &from.vnets, &mut steps, |&id, _| Step::ZeroVnet(id));
@@ -119,8 +126,12 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     set(&from.policies, &to.policies, &mut steps, |&id, &entry| Step::Policy(id, entry));
     set(&from.peers, &to.peers, &mut steps, |&key, &value| Step::Peer(key, value));
     set(&from.replies, &to.replies, &mut steps, |&key, &value| Step::Reply(key, value));
+    set(&from.tracking, &to.tracking, &mut steps, |&id, &entry| Step::Tracking(id, entry));
     set(&from.listeners, &to.listeners, &mut steps, |&key, &value| Step::Listener(key, value));
 
+    if reseeded {
+        steps.push(Step::Node(to.node));
+    }
     let before = steps.len();
     gone(&from.listeners, &to.listeners, &mut steps, |&key, _| Step::DropListener(key));
     gone(&from.replies, &to.replies, &mut steps, |&key, _| Step::DropReply(key));
@@ -131,6 +142,7 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     gone(&from.endpoints, &to.endpoints, &mut clears, |&id, _| Step::ClearEndpoint(id));
     gone(&from.tunnels, &to.tunnels, &mut clears, |&id, _| Step::ClearTunnel(id));
     gone(&from.vnets, &to.vnets, &mut clears, |&id, _| Step::ClearVnet(id));
+    gone(&from.tracking, &to.tracking, &mut clears, |&id, _| Step::ClearTracking(id));
     gone(&from.policies, &to.policies, &mut clears, |&id, _| Step::ClearPolicy(id));
     clears.extend(used.into_iter().map(clear_list));
     if steps.len() > before || !clears.is_empty() || unused_table {
@@ -205,6 +217,8 @@ fn do_step(memory: &mut impl Memory, counters: &mut impl Counters, step: &Step) 
         Step::Prefixes(id, list) => {
             list.iter().try_for_each(|(&prefix, &verdict)| memory.put_prefix(*id, prefix, verdict))?;
         }
+        Step::Tracking(id, entry) => memory.write(MapId::Tracking, *id, *entry),
+        Step::ClearTracking(id) => memory.write(MapId::Tracking, *id, TrackingEntry::default()),
         Step::Policy(id, entry) => memory.write(MapId::Policies, *id, *entry),
         Step::Peer(key, value) => buckets::put(memory, MapId::Peers, key.words(), value.to_words())?,
         Step::Reply(key, value) => buckets::put(memory, MapId::Replies, key.words(), *value)?,
@@ -227,12 +241,22 @@ fn do_step(memory: &mut impl Memory, counters: &mut impl Counters, step: &Step) 
     Ok(())
 }
 
-/// Sets the state bits of an endpoint: one word, no table. Returns whether they changed.
-pub fn set_endpoint_state(memory: &mut impl Memory, id: u16, state: u32) -> bool {
+/// Changes the state of an endpoint: two words, no table. Returns whether it is another one.
+pub fn update_endpoint(
+    memory: &mut impl Memory,
+    id: u16,
+    update: impl FnOnce(EndpointEntry) -> EndpointEntry,
+) -> bool {
     let entry: EndpointEntry = memory.read(MapId::Endpoints, u32::from(id));
-    if entry.vnet == 0 || entry.state == state {
+    if entry.vnet == 0 {
         return false;
     }
-    memory.write(MapId::Endpoints, u32::from(id), EndpointEntry { state, ..entry });
-    true
+    let updated = update(entry);
+    if updated.state & ENDPOINT_TRACKED != 0 {
+        // First, or replies would prove nothing of flows that begin elsewhere from now on.
+        let node: NodeEntry = memory.read(MapId::Node, 0);
+        memory.write(MapId::Node, 0, NodeEntry { flags: node.flags | NODE_TRACKS, ..node });
+    }
+    memory.write(MapId::Endpoints, u32::from(id), updated);
+    updated != entry
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use lbx_common::{
     abi::{
         EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PolicyEntry, ReplyKey,
-        SLOTS_PER_LINE, SlotLine, TUNNEL_SET, Target, TunnelEntry, VnetEntry, Words,
+        SLOTS_PER_LINE, SlotLine, TUNNEL_SET, Target, TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     bytes::Address,
 };
@@ -41,6 +41,8 @@ pub struct Image {
     pub policies: BTreeMap<u32, PolicyEntry>,
     /// Lists of prefixes that policies point at.
     pub prefixes: PrefixLists,
+    /// What is under way at listeners, by listener id.
+    pub tracking: BTreeMap<u32, TrackingEntry>,
 }
 
 impl Image {
@@ -73,6 +75,12 @@ impl Image {
                 image.policies.insert(id, entry);
             }
         }
+        for id in 1..memory.elements(MapId::Tracking) {
+            let entry: TrackingEntry = memory.read(MapId::Tracking, id);
+            if entry != TrackingEntry::default() {
+                image.tracking.insert(id, entry);
+            }
+        }
         image.prefixes = memory.prefix_lists().clone();
         image.listeners = typed(memory, MapId::Listeners, ListenerKey::from_words);
         image.replies = typed(memory, MapId::Replies, ReplyKey::from_words);
@@ -89,10 +97,12 @@ impl Image {
         image
     }
 
-    /// The lookup tables that listeners point at.
+    /// The lookup tables that listeners point at, and those before a change that is under way.
     fn targets(&self) -> impl Iterator<Item = Target> {
         let listeners = self.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
-        listeners.map(|(_, value)| ListenerValue::from_words(*value).target).filter(|t| t.slots() != 0)
+        let current = listeners.map(|(_, value)| ListenerValue::from_words(*value).target);
+        let previous = self.tracking.values().map(|entry| entry.previous);
+        current.chain(previous).filter(|target| target.slots() != 0)
     }
 }
 

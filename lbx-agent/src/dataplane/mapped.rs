@@ -92,6 +92,18 @@ impl KernelMemory {
     }
 }
 
+impl KernelMemory {
+    /// A word for writing.
+    fn word(&mut self, map: MapId, index: usize) -> Option<&AtomicU64> {
+        let mapping = self.maps.get_mut(&map)?;
+        if let Err(error) = mapping.make_writable() {
+            // The kernel refuses that only for frozen maps, which lbx never makes, or without memory.
+            panic!("cannot map {} for writing: {error}", map.name());
+        }
+        mapping.region.words().get(index)
+    }
+}
+
 impl Mapping {
     /// Maps the map anew for writing: a read-only mapping of a BPF map stays read-only for good
     /// (`bpf_map_mmap` in kernel/bpf/syscall.c clears `VM_MAYWRITE`).
@@ -116,15 +128,17 @@ impl Memory for KernelMemory {
     }
 
     fn store(&mut self, map: MapId, index: usize, value: u64) {
-        let Some(mapping) = self.maps.get_mut(&map) else { return };
-        if let Err(error) = mapping.make_writable() {
-            // The kernel refuses that only for frozen maps, which lbx never makes, or without memory.
-            panic!("cannot map {} for writing: {error}", map.name());
-        }
-        if let Some(word) = mapping.region.words().get(index) {
+        if let Some(word) = self.word(map, index) {
             word.store(value, Ordering::Release);
             self.writes += 1;
         }
+    }
+
+    fn replace(&mut self, map: MapId, index: usize, old: u64, new: u64) -> bool {
+        let Some(word) = self.word(map, index) else { return false };
+        let replaced = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        self.writes += u64::from(replaced);
+        replaced
     }
 
     fn grace(&mut self) {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use lbx_common::{
-    abi::{Bucket, EndpointEntry, NodeEntry, PolicyEntry, SlotLine, TunnelEntry, VnetEntry, Words, map_name},
+    abi::{
+        Bucket, EndpointEntry, NodeEntry, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry,
+        TunnelEntry, VnetEntry, Words, map_name,
+    },
     api::Prefix,
     bytes::Address,
 };
@@ -35,11 +38,21 @@ pub enum MapId {
     Vnets,
     /// What listeners ask of packets.
     Policies,
+    /// What is under way at listeners.
+    Tracking,
+    /// Pins of TCP, which the programs write.
+    PinsTcp,
+    /// Pins of UDP.
+    PinsUdp,
+    /// Whose the pins of TCP are.
+    RecordsTcp,
+    /// Whose the pins of UDP are.
+    RecordsUdp,
 }
 
 impl MapId {
     /// All maps that the agent writes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Node,
         Self::Listeners,
         Self::Replies,
@@ -51,6 +64,11 @@ impl MapId {
         Self::Tunnels,
         Self::Vnets,
         Self::Policies,
+        Self::Tracking,
+        Self::PinsTcp,
+        Self::PinsUdp,
+        Self::RecordsTcp,
+        Self::RecordsUdp,
     ];
 
     /// Name in the object file and as pinned.
@@ -67,6 +85,11 @@ impl MapId {
             Self::Tunnels => map_name::TUNNELS,
             Self::Vnets => map_name::VNETS,
             Self::Policies => map_name::POLICIES,
+            Self::Tracking => map_name::TRACKING,
+            Self::PinsTcp => map_name::PINS_TCP,
+            Self::PinsUdp => map_name::PINS_UDP,
+            Self::RecordsTcp => map_name::RECORDS_TCP,
+            Self::RecordsUdp => map_name::RECORDS_UDP,
         }
     }
 
@@ -81,6 +104,9 @@ impl MapId {
             Self::Tunnels => size_of::<TunnelEntry>(),
             Self::Vnets => size_of::<VnetEntry>(),
             Self::Policies => size_of::<PolicyEntry>(),
+            Self::Tracking => size_of::<TrackingEntry>(),
+            Self::PinsTcp | Self::PinsUdp => size_of::<PinBucket>(),
+            Self::RecordsTcp | Self::RecordsUdp => size_of::<PinRecord>(),
         }
     }
 
@@ -100,6 +126,9 @@ pub trait Memory {
 
     /// Sets a word by one aligned 64-bit store.
     fn store(&mut self, map: MapId, index: usize, value: u64);
+
+    /// Sets a word that is `old` still; returns whether it was.
+    fn replace(&mut self, map: MapId, index: usize, old: u64, new: u64) -> bool;
 
     /// Returns when no packet is under way that has seen the maps as they were before.
     fn grace(&mut self);
@@ -165,6 +194,14 @@ impl Memory for FakeMemory {
             *word = value;
             self.writes += 1;
         }
+    }
+
+    fn replace(&mut self, map: MapId, index: usize, old: u64, new: u64) -> bool {
+        let is_old = self.load(map, index) == old;
+        if is_old {
+            self.store(map, index, new);
+        }
+        is_old
     }
 
     fn grace(&mut self) {}

@@ -19,7 +19,7 @@ mod programs;
 pub use attach::{AttachError, Attachments};
 pub use buckets::{Full, buckets_for, mend};
 pub use counters::{Counters, CountersError, KernelCounters, NoCounters};
-pub use diff::{ApplyError, Step, apply, diff, set_endpoint_state};
+pub use diff::{ApplyError, Step, apply, diff, update_endpoint};
 pub use image::{Image, lines_for};
 pub use mapped::{KernelMemory, MapError};
 pub use memory::{FakeMemory, MapId, Memory};

@@ -7,8 +7,8 @@ use aya::{
 };
 use lbx_common::{
     abi::{
-        ABI_VERSION, FragmentValue, MAX_REASONS, NodeEntry, SLOTS_PER_LINE, TrafficCounter, map_name,
-        program_name, service_bucket,
+        ABI_VERSION, FragmentValue, HalfOpen, MAX_REASONS, NodeEntry, PINS_PER_BUCKET, SLOTS_PER_LINE,
+        TrafficCounter, map_name, program_name, service_bucket,
     },
     api::Limits,
 };
@@ -119,6 +119,12 @@ impl Sizes {
         written(MapId::Tunnels, limits.tunnels.saturating_add(1));
         written(MapId::Vnets, limits.virtual_networks.saturating_add(1));
         written(MapId::Policies, limits.listeners.saturating_add(1));
+        written(MapId::Tracking, limits.listeners.saturating_add(1));
+        for (pins, records) in [(MapId::PinsTcp, MapId::RecordsTcp), (MapId::PinsUdp, MapId::RecordsUdp)] {
+            let buckets = pin_buckets(limits);
+            written(pins, buckets);
+            written(records, buckets.saturating_mul(PINS_PER_BUCKET));
+        }
         // A list has a prefix more than is configured, and for a moment the next one stands beside it. The kernel
         // takes memory only for what is there.
         let prefixes = limits.prefixes.saturating_add(limits.listeners).saturating_mul(2);
@@ -131,6 +137,7 @@ impl Sizes {
         let drops = limits.virtual_networks.saturating_add(1).saturating_mul(u32::from(MAX_REASONS));
         sizes.push((map_name::DROPS, drops, size_of::<u64>()));
         sizes.push((map_name::FRAGMENTS, limits.fragments, size_of::<FragmentValue>()));
+        sizes.push((map_name::HALF_OPEN, limits.pins.div_ceil(4), size_of::<HalfOpen>()));
         Self(sizes)
     }
 
@@ -143,6 +150,11 @@ impl Sizes {
     pub fn of_name(&self, map: &str) -> u32 {
         self.0.iter().find(|(name, ..)| *name == map).map_or(0, |&(_, elements, _)| elements)
     }
+}
+
+/// Buckets for pins: a quarter more places than pins, so that hardly ever both buckets of a flow are full.
+fn pin_buckets(limits: &Limits) -> u32 {
+    limits.pins.saturating_add(limits.pins / 4).div_ceil(PINS_PER_BUCKET)
 }
 
 /// IPv6 addresses that may be in use at once: VIPs, endpoints, gateways, probe sources, the tunnel source.

@@ -23,6 +23,16 @@ impl<I: Ord + Clone> Ids<I> {
         Self { known: known.into_iter().collect(), taken, next: 1, capacity }
     }
 
+    /// Whether an object was known.
+    pub fn knows(&self, identity: &I) -> bool {
+        self.known.contains_key(identity)
+    }
+
+    /// Gives an object an id that was known under another identity.
+    pub fn adopt(&mut self, identity: I, id: u32) {
+        self.known.insert(identity, id);
+    }
+
     /// The id of an object.
     pub fn of(&mut self, identity: &I) -> Result<u32, Exhausted> {
         if let Some(&id) = self.known.get(identity) {

@@ -4,6 +4,8 @@
 //! says (a network by its VNI, a tunnel by its headers, an endpoint by network, address and name), and gives
 //! the lowest free id to what is new. So an agent that starts again plans exactly what is there.
 
+mod changes;
+mod endpoints;
 mod hosts;
 mod ids;
 pub mod maglev;
@@ -13,10 +15,12 @@ mod policies;
 mod ports;
 mod services;
 
+pub use changes::{FlowFacts, needs_sweeps, next_deadline_ns, waits_for_flows};
+pub use endpoints::{endpoint_ids, health_of, is_released, with_health};
 pub use hosts::known_host;
 pub use peers::known_tunnel;
-pub use planner::{Environment, NodeFacts, PlanError, UP, endpoint_ids, plan};
-pub use services::{ListenerIdentity, listener_identity, listener_ids};
+pub use planner::{Environment, NodeFacts, PlanError, plan};
+pub use services::{ListenerIdentity, listener_identity, listener_ids, listeners_of};
 
 #[cfg(test)]
 mod tests;

@@ -3,28 +3,24 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
-    abi::{
-        ABI_VERSION, ENDPOINT_TAKES_NEW, ENDPOINT_TUNNELS, ENDPOINT_USABLE, EndpointEntry, NODE_HAS_VLANS,
-        NodeEntry, PeerKey, PeerValue, TUNNEL_DOWN, TunnelEntry, VnetEntry,
-    },
+    abi::{ABI_VERSION, NODE_HAS_VLANS, NODE_TRACKS, NodeEntry, PeerKey, PeerValue, TunnelEntry, VnetEntry},
     api::HealthState,
-    bytes::{Address, Be16, Be32},
+    bytes::Be32,
+    hash::mix,
 };
 
 use super::{
-    hosts::{Hosts, entry_address},
+    changes::FlowFacts,
+    endpoints,
+    hosts::Hosts,
     ids::{Exhausted, Ids},
-    maglev::identity,
     peers, services,
 };
 use crate::{
-    config::model::{Endpoint, Model, Pool, TunnelPath},
+    config::model::{Model, TunnelPath},
     dataplane::{Image, MapId, Sizes},
     net::next_hop::NextHop,
 };
-
-/// State bits of an endpoint that takes flows.
-pub const UP: u32 = ENDPOINT_TAKES_NEW | ENDPOINT_USABLE;
 
 /// What the planner is told of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +52,10 @@ pub struct Environment<'a> {
     pub verdicts: &'a BTreeMap<(String, String), HealthState>,
     /// The same by (virtual network, tunnel); where the maps know nothing either, a tunnel counts as healthy.
     pub tunnel_verdicts: &'a BTreeMap<(String, String), HealthState>,
+    /// The monotonic clock, in nanoseconds.
+    pub now_ns: u64,
+    /// What pins tell.
+    pub flows: &'a FlowFacts,
 }
 
 /// Why there is no plan.
@@ -81,21 +81,32 @@ const DEFAULT_MTU: u16 = 1500;
 pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> Result<Image, PlanError> {
     let mut image = Image::default();
     let mut hosts = Hosts::new(observed, environment.sizes);
-    image.node = node(model, environment, &mut hosts, &mut image)?;
+    image.node = node(model, environment, observed, &mut hosts, &mut image)?;
     for (&device, &(parent, vlan)) in environment.vlans {
         let value = PeerValue { vnet: parent, tunnel: vlan.into(), flags: 0 };
         image.peers.insert(PeerKey::VlanDevice(device), value);
     }
     let vnets = plan_vnets(model, environment, observed, &mut hosts, &mut image)?;
     let tunnels = peers::plan_tunnels(model, environment, observed, &vnets, &mut hosts, &mut image)?;
-    plan_endpoints(model, environment, observed, &vnets, &tunnels, &mut image)?;
+    endpoints::plan_endpoints(model, environment, observed, &vnets, &tunnels, &mut image)?;
     services::plan_services(model, environment, observed, &vnets, &mut hosts, &mut image)?;
+    endpoints::plan_removed(model, environment, observed, &vnets, &mut image);
+    // Their addresses have ids as long as they are there.
+    for entry in image.endpoints.values() {
+        if let Some(&id) = observed.addresses.get(&entry.address) {
+            image.addresses.insert(entry.address, id);
+        }
+    }
+    if !image.tracking.is_empty() {
+        image.node.flags |= NODE_TRACKS;
+    }
     Ok(image)
 }
 
 fn node(
     model: &Model,
     environment: &Environment<'_>,
+    observed: &Image,
     hosts: &mut Hosts,
     image: &mut Image,
 ) -> Result<NodeEntry, PlanError> {
@@ -117,6 +128,11 @@ fn node(
         flags: if environment.vlans.is_empty() { 0 } else { NODE_HAS_VLANS },
         answer_interval: environment.node.answer_interval,
         seed,
+        // As secret as the seed of the flow hash, and of no other use; where that changes, pins are found as before.
+        pin_seed: if observed.node.abi == 0 { seed.map(|half| mix(!half)) } else { observed.node.pin_seed },
+        udp_idle_ns: u64::try_from(model.timers.udp_idle.as_nanos()).unwrap_or(u64::MAX),
+        pin_buckets: environment.sizes.of(MapId::PinsTcp),
+        tcp_idle_secs: u32::try_from(model.timers.tcp_idle.as_secs()).unwrap_or(u32::MAX),
     })
 }
 
@@ -148,95 +164,6 @@ fn plan_vnets(
         planned.push(id);
     }
     Ok(planned)
-}
-
-/// What makes an endpoint the same one: network, address, port, and the names of pool and endpoint.
-type EndpointIdentity = (u32, Address, Be16, u32);
-
-fn endpoint_identity(pool: &Pool, endpoint: &Endpoint, vnets: &[u32]) -> EndpointIdentity {
-    let names: Vec<u64> = pool.name.bytes().chain([0]).chain(endpoint.name.bytes()).map(u64::from).collect();
-    #[expect(clippy::cast_possible_truncation, reason = "half of the hash tells names apart well enough")]
-    let tag = identity(&names) as u32;
-    let vnet = vnets.get(endpoint.vnet).copied().unwrap_or_default();
-    (vnet, entry_address(endpoint.address), Be16::new(endpoint.port.unwrap_or(0)), tag)
-}
-
-fn plan_endpoints(
-    model: &Model,
-    environment: &Environment<'_>,
-    observed: &Image,
-    vnets: &[u32],
-    tunnels: &[Vec<Option<u32>>],
-    image: &mut Image,
-) -> Result<(), PlanError> {
-    let capacity = environment.sizes.of(MapId::Endpoints).saturating_sub(1);
-    let known = observed.endpoints.iter().map(|(&id, e)| ((e.vnet, e.address, e.port, e.tag), u32::from(id)));
-    let mut ids = Ids::new(known, capacity);
-    let no_room = PlanError::no_room("endpoint", "endpoints");
-    for pool in &model.pools {
-        for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.enabled) {
-            let (vnet, address, port, tag) = endpoint_identity(pool, endpoint, vnets);
-            let id = ids.of(&(vnet, address, port, tag)).map_err(&no_room)?;
-            let id = u16::try_from(id).map_err(|_| no_room(Exhausted))?;
-            let of_vnet = tunnels.get(endpoint.vnet).map(Vec::as_slice).unwrap_or_default();
-            let on = endpoint.tunnels.iter().filter_map(|&place| of_vnet.get(place).copied().flatten());
-            let up = on.filter(|id| image.tunnels.get(id).is_some_and(|one| one.flags & TUNNEL_DOWN == 0));
-            // Under another name it is the same server: what is known of it counts.
-            let known = observed.endpoints.get(&id).or_else(|| {
-                observed.endpoints.values().find(|e| (e.vnet, e.address, e.port) == (vnet, address, port))
-            });
-            let state = state(pool, endpoint, environment, known);
-            let (tunnel_count, tunnels) = spread(&up.collect::<Vec<_>>());
-            let entry =
-                EndpointEntry { address, port, tunnel_count, state, vnet, tag, tunnels, spare: [0; 2] };
-            image.endpoints.insert(id, entry);
-        }
-    }
-    Ok(())
-}
-
-/// The tunnels that flows are spread over, as an entry holds them.
-fn spread(tunnels: &[u32]) -> (u16, [u16; ENDPOINT_TUNNELS]) {
-    let mut places = [0; ENDPOINT_TUNNELS];
-    for (place, &id) in places.iter_mut().zip(tunnels.iter().take(ENDPOINT_TUNNELS).cycle()) {
-        *place = u16::try_from(id).unwrap_or(0);
-    }
-    (u16::try_from(tunnels.len().min(ENDPOINT_TUNNELS)).unwrap_or(0), places)
-}
-
-/// The verdict where there is one, else what the kernel knows, else nothing is sent there yet.
-fn state(
-    pool: &Pool,
-    endpoint: &Endpoint,
-    environment: &Environment<'_>,
-    known: Option<&EndpointEntry>,
-) -> u32 {
-    if pool.monitor.is_none() {
-        return UP;
-    }
-    match environment.verdicts.get(&(pool.name.clone(), endpoint.name.clone())) {
-        Some(HealthState::Healthy) => UP,
-        Some(HealthState::Unhealthy) => 0,
-        Some(HealthState::Unknown | HealthState::Disabled) | None => known.map_or(0, |entry| entry.state),
-    }
-}
-
-/// Endpoint ids by (pool, endpoint) name, as an image has them.
-pub fn endpoint_ids(model: &Model, image: &Image) -> BTreeMap<(String, String), u16> {
-    let vnet_ids: BTreeMap<u32, u32> = image.vnets.iter().map(|(&id, entry)| (entry.vni, id)).collect();
-    let vnets: Vec<u32> =
-        model.vnets.iter().map(|vnet| vnet_ids.get(&vnet.vni).copied().unwrap_or(0)).collect();
-    let known: BTreeMap<EndpointIdentity, u16> =
-        image.endpoints.iter().map(|(&id, e)| ((e.vnet, e.address, e.port, e.tag), id)).collect();
-    let mut ids = BTreeMap::new();
-    for pool in &model.pools {
-        for endpoint in &pool.endpoints {
-            if let Some(&id) = known.get(&endpoint_identity(pool, endpoint, &vnets)) {
-                ids.insert((pool.name.clone(), endpoint.name.clone()), id);
-            }
-        }
-    }
-    ids
 }
 
 /// MTU of the underlay for a tunnel, and its next hop, as far as they are known; `None` = not heard of yet.

@@ -9,19 +9,21 @@ use std::{
 use lbx_common::{
     abi::{
         ENDPOINT_TAKES_NEW, EndpointEntry, Host, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY,
-        LISTENER_HAS_RANGE, LISTENER_REJECTS, ListenerKey, ListenerValue, ReplyKey, ReplyValue, Target,
-        VIP_ECHO, VIP_REJECTS, VipValue, Words,
+        LISTENER_HAS_RANGE, LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerKey, ListenerValue,
+        ReplyKey, ReplyValue, Target, VIP_ECHO, VIP_REJECTS, VipValue, Words,
     },
-    api::{Forwarding, Listen, Ports},
+    api::{ConnectionTracking, Forwarding, Listen, Ports},
     ip::TCP,
     select::sequence,
 };
 
 use super::{
-    hosts::Hosts,
+    changes::Changes,
+    endpoints::endpoint_ids,
+    hosts::{Hosts, known_host},
     ids::Ids,
     maglev::{self, Member},
-    planner::{Environment, PlanError, endpoint_ids},
+    planner::{Environment, PlanError},
     policies::{Policies, has_policy},
     ports,
 };
@@ -45,6 +47,7 @@ pub fn plan_services(
         vnets,
         hosts,
         policies: Policies::new(observed),
+        changes: Changes::new(environment, observed, model.timers.transition),
     };
     let mut tables = Tables::new(observed, environment.sizes.of(MapId::Slots));
     let mut targets = BTreeMap::new();
@@ -69,6 +72,17 @@ pub fn plan_services(
 /// The ids of all listeners of an image.
 pub fn listener_ids(image: &Image) -> BTreeMap<ListenerIdentity, u32> {
     known_listeners(image).collect()
+}
+
+/// The ids of a service's listeners, by those of all listeners of an image.
+pub fn listeners_of<'a>(
+    service: &'a Service,
+    image: &Image,
+    ids: &'a BTreeMap<ListenerIdentity, u32>,
+) -> impl Iterator<Item = u32> + use<'a> {
+    let vip = known_host(service.address, image);
+    let identities = service.listen.iter().filter_map(move |&listen| Some(listener_identity(vip?, listen)));
+    identities.filter_map(|identity| ids.get(&identity).copied())
 }
 
 /// A listener: VIP, protocol, first port and [`kind`]. It keeps its id by them.
@@ -110,6 +124,7 @@ struct Services<'a> {
     vnets: &'a [u32],
     hosts: &'a mut Hosts,
     policies: Policies,
+    changes: Changes<'a>,
 }
 
 impl Services<'_> {
@@ -137,6 +152,8 @@ impl Services<'_> {
                 image.policies.insert(id, entry);
             }
             let kind = kind(listen.ports);
+            let target = target.by_source(service.source_bits.filter(|_| target.slots() != 0).unwrap_or(0));
+            let target = self.changes.of(id, target, service, image);
             let value = ListenerValue { target, id, flags: flags(service) | kind, first_port: first };
             let blocks = ports::blocks(first, last);
             for &ports in &blocks {
@@ -199,11 +216,14 @@ fn flags(service: &Service) -> u16 {
     let dsr = if service.forwarding == Forwarding::Dsr { LISTENER_DSR } else { 0 };
     let rejects = if service.reject { LISTENER_REJECTS } else { 0 };
     let policy = if has_policy(service) { LISTENER_HAS_POLICY } else { 0 };
-    dsr | rejects | policy
+    let keeps = if service.keep { LISTENER_KEEPS } else { 0 };
+    let off = service.tracking == ConnectionTracking::Off;
+    let untracked = if off { LISTENER_UNTRACKED } else { 0 };
+    dsr | rejects | policy | keeps | untracked
 }
 
 /// Adds lengths of port blocks to a [`VipValue`] in words.
-fn add_lengths(words: &mut [u64; 2], protocol: u8, lengths: u16) {
+pub(super) fn add_lengths(words: &mut [u64; 2], protocol: u8, lengths: u16) {
     let mut value = VipValue::from_words(*words);
     if protocol == TCP {
         value.tcp_lengths |= lengths;

@@ -10,6 +10,7 @@ mod handle;
 mod kernel;
 mod path_mtus;
 mod reports;
+mod sweep;
 mod targets;
 
 use std::{
@@ -24,6 +25,7 @@ use lbx_common::{
     abi::TUNNEL_DOWN,
     api::{HealthState, Revision},
 };
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,7 @@ use self::{
     findings::{Findings, Name},
     handle::Command,
     path_mtus::PathMtus,
+    sweep::{Meaning, Sweeper},
     targets::{Known, probed, remotes, targets},
 };
 pub use self::{
@@ -39,18 +42,21 @@ pub use self::{
 };
 use crate::{
     config::model::{Model, Tunnel, Vnet},
-    dataplane::{Image, Sizes, apply, diff, set_endpoint_state},
+    dataplane::{Image, Sizes, apply, diff, update_endpoint},
     health::{Observation, Target, TargetKey},
     net::{
         next_hop::{NextHop, NextHopEvent},
         path_mtu::TooBig,
     },
-    plan::{self, Environment, NodeFacts, UP},
+    plan::{self, Environment, NodeFacts},
     store::Store,
 };
 
 /// Time after which a change that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Time from the start of one look at all pins to that of the next.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Nanoseconds between two answers of a CPU to packets that it refuses, and to pings: 1,000 a second, as many as a
 /// busy router's. More would make lbx a tool against whoever's address is in the packets.
@@ -115,6 +121,14 @@ pub struct Reconciler {
     unfinished: bool,
     outputs: Outputs,
     started: Instant,
+    /// What the maps hold since the last pass.
+    image: Image,
+    sweeper: Sweeper,
+    /// What pins mean to the look that is under way.
+    meaning: Option<Meaning>,
+    /// When the look began, or the last one did.
+    sweep_began: Instant,
+    next_sweep: Option<Instant>,
 }
 
 impl Reconciler {
@@ -137,6 +151,11 @@ impl Reconciler {
             unfinished: false,
             outputs,
             started: Instant::now(),
+            image: Image::default(),
+            sweeper: Sweeper::default(),
+            meaning: None,
+            sweep_began: Instant::now(),
+            next_sweep: None,
         };
         this.forget_stale_findings();
         this.kernel.prepare(&this.model).await?;
@@ -172,6 +191,8 @@ impl Reconciler {
                 Some(message) = inputs.too_big.recv() => {
                     self.path_mtus.learn(&message, &self.model, Instant::now())
                 }
+                () = at(self.next_sweep) => self.sweep(),
+                () = at(self.next_deadline()) => true,
                 () = at(self.path_mtus.next_expiry()) => self.path_mtus.expire(Instant::now()),
                 Some(()) = inputs.reload.recv() => { self.reload().await; false }
                 changed = self.store.changed() => {
@@ -205,8 +226,41 @@ impl Reconciler {
         let steps = diff(&observed, &wanted);
         tracing::debug!(?steps, "applying");
         apply(&mut self.kernel.memory, &mut self.kernel.counters, &steps)?;
+        self.image = wanted;
         self.unfinished = false;
+        self.schedule_sweep();
         Ok(())
+    }
+
+    /// Looks at some pins. Returns whether something waited for what was found out.
+    fn sweep(&mut self) -> bool {
+        if self.meaning.is_none() {
+            self.sweep_began = Instant::now();
+        }
+        let meaning = self.meaning.take().unwrap_or_else(|| Meaning::of(&self.image));
+        let full = self.sweeper.facts.full.clone();
+        if !self.sweeper.step(&mut self.kernel.memory, &meaning, now_ns()) {
+            self.meaning = Some(meaning);
+            self.next_sweep = Some(Instant::now());
+            return false;
+        }
+        self.schedule_sweep();
+        plan::waits_for_flows(&self.image) || full != self.sweeper.facts.full
+    }
+
+    /// Pins are looked at while there may be any that matter.
+    fn schedule_sweep(&mut self) {
+        if self.meaning.is_none() {
+            let needed = plan::needs_sweeps(&self.image) || self.sweeper.pins > 0;
+            self.next_sweep = needed.then(|| self.sweep_began + SWEEP_INTERVAL);
+        }
+    }
+
+    /// When something changes by itself.
+    fn next_deadline(&self) -> Option<Instant> {
+        let now_ns = now_ns();
+        let deadline_ns = plan::next_deadline_ns(&self.image)?;
+        Some(Instant::now() + Duration::from_nanos(deadline_ns.saturating_sub(now_ns)))
     }
 
     fn plan(&self, model: &Model, seed: [u64; 2], observed: &Image) -> Result<Image, KernelError> {
@@ -223,6 +277,8 @@ impl Reconciler {
             path_mtus: &self.path_mtus.mtus,
             verdicts: &self.endpoints.verdicts,
             tunnel_verdicts: &self.tunnels.verdicts,
+            now_ns: now_ns(),
+            flows: &self.sweeper.facts,
         };
         Ok(plan::plan(model, &environment, observed)?)
     }
@@ -247,8 +303,8 @@ impl Reconciler {
                     tracing::info!(pool, endpoint, state = state.as_str(), reason, "health changed");
                 }
                 let Some((state, _)) = verdict else { return false };
-                let bits = if state == HealthState::Healthy { UP } else { 0 };
-                set_endpoint_state(&mut self.kernel.memory, id, bits)
+                let now_ns = now_ns();
+                update_endpoint(&mut self.kernel.memory, id, |entry| plan::with_health(entry, state, now_ns))
             }
             TargetKey::Tunnel { virtual_network, tunnel, path: (_, remote, _) } => {
                 if observation.round_trip.is_none() {
@@ -291,6 +347,13 @@ impl Reconciler {
     }
 }
 
+/// The clock of the kernel programs: `CLOCK_MONOTONIC`, in nanoseconds.
+fn now_ns() -> u64 {
+    // Fails for no clock that there is.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Ends at a time, or never.
 async fn at(time: Option<Instant>) {
     match time {
@@ -308,7 +371,7 @@ struct InKernel<'a> {
 impl Known for InKernel<'_> {
     fn endpoint_is_up(&self, name: &Name) -> Option<bool> {
         let id = self.reconciler.ids.get(name)?;
-        Some(self.image.endpoints.get(id)?.state == UP)
+        Some(plan::health_of(self.image.endpoints.get(id)?) == HealthState::Healthy)
     }
 
     fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool {

@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
 use lbx_common::{
-    abi::{
-        ABI_VERSION, EndpointEntry, Host, MAX_REASONS, PeerKey, TUNNEL_DOWN, TUNNEL_RESOLVED, TunnelEntry,
-        map_name,
-    },
+    abi::{ABI_VERSION, Host, MAX_REASONS, PeerKey, TUNNEL_DOWN, TUNNEL_RESOLVED, TunnelEntry, map_name},
     api::{
         AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, Interface,
         InterfaceStatus, MapFill, NextHopStatus, PoolHealth, PoolState, Prefix, ServiceStats, StatsReport,
@@ -22,7 +19,7 @@ use crate::{
     config::model::{Endpoint, Pool, Service},
     dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, lines_for},
     net::ethtool,
-    plan::{ListenerIdentity, UP, known_host, known_tunnel, listener_identity, listener_ids},
+    plan::{ListenerIdentity, health_of, known_host, known_tunnel, listener_identity, listener_ids},
 };
 
 impl Reconciler {
@@ -101,11 +98,8 @@ impl Reconciler {
     }
 
     fn state_in_kernel(&self, name: &(String, String)) -> HealthState {
-        let up = self.ids.get(name).is_some_and(|&id| {
-            let entry: EndpointEntry = self.kernel.memory.read(MapId::Endpoints, u32::from(id));
-            entry.state == UP
-        });
-        if up { HealthState::Healthy } else { HealthState::Unknown }
+        let entry = |&id| self.kernel.memory.read(MapId::Endpoints, u32::from(id));
+        self.ids.get(name).map_or(HealthState::Unknown, |id| health_of(&entry(id)))
     }
 
     fn vnet_name(&self, index: usize) -> String {

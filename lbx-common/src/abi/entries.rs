@@ -11,8 +11,10 @@ pub const SLOTS_PER_LINE: u32 = 32;
 #[repr(C, align(8))]
 pub struct SlotLine(pub [u16; SLOTS_PER_LINE as usize]);
 
-/// Where a lookup table stands and how long it is, in one word: a service changes its table by one
-/// aligned 64-bit store, so a packet sees the old table or the new one, never a mixture.
+/// Where a lookup table stands, how long it is and what it is looked up by, in one word: a service changes its table
+/// by one aligned 64-bit store, so a packet sees the old table or the new one, never a mixture.
+///
+/// From the lowest bit: slots 20, bits of the source 8, spare 3, tracked 1, first line 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(transparent)]
 pub struct Target(pub u64);
@@ -31,11 +33,38 @@ impl Target {
 
     /// Slots of the table; 0 = there is none.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half of the word")]
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits of the word")]
     pub const fn slots(self) -> u32 {
-        self.0 as u32
+        self.0 as u32 & 0xf_ffff
+    }
+
+    /// How many leading bits of the source are hashed; 0 = the hash is that of addresses, ports and protocol.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "one byte of the word")]
+    pub const fn source_bits(self) -> u8 {
+        (self.0 >> 20) as u8
+    }
+
+    /// The same table, looked up by that many leading bits of the source.
+    #[must_use]
+    pub const fn by_source(self, bits: u8) -> Self {
+        Self(self.0 & !(0xff << 20) | (bits as u64) << 20)
+    }
+
+    /// Whether packets may be exceptions: the listener's element of `TRACKING` says which.
+    #[inline(always)]
+    pub const fn is_tracked(self) -> bool {
+        self.0 & TARGET_TRACKED != 0
+    }
+
+    /// The same table, tracked or not.
+    #[must_use]
+    pub const fn tracked(self, tracked: bool) -> Self {
+        Self(if tracked { self.0 | TARGET_TRACKED } else { self.0 & !TARGET_TRACKED })
     }
 }
+
+const TARGET_TRACKED: u64 = 1 << 31;
 
 /// Listener flag: the endpoint gets the packet with the VIP as its destination and answers the client itself.
 pub const LISTENER_DSR: u16 = 1;
@@ -43,6 +72,10 @@ pub const LISTENER_DSR: u16 = 1;
 pub const LISTENER_REJECTS: u16 = 2;
 /// Listener flag: its element of `POLICIES` says what is asked of packets.
 pub const LISTENER_HAS_POLICY: u16 = 4;
+/// Listener flag: established TCP stays on an endpoint that is down.
+pub const LISTENER_KEEPS: u16 = 8;
+/// Listener flag: nothing is remembered of flows.
+pub const LISTENER_UNTRACKED: u16 = 16;
 /// Listener flag: it has a range of ports. This and the next say nothing to the pipeline; they tell listeners apart
 /// that begin at the same port.
 pub const LISTENER_HAS_RANGE: u16 = 0x4000;
@@ -135,8 +168,18 @@ pub struct PeerValue {
 pub const ENDPOINT_TAKES_NEW: u32 = 1;
 /// State bit: established flows may stay on the endpoint.
 pub const ENDPOINT_USABLE: u32 = 2;
-/// State bit: flows in this endpoint's slots may live elsewhere; reserved for the tracked path.
+/// State bit: it takes no new flows, or flows in its slots may live elsewhere since it took none.
 pub const ENDPOINT_TRACKED: u32 = 4;
+/// State bit: it is unhealthy; established TCP may stay, where the service says so.
+pub const ENDPOINT_DOWN: u32 = 8;
+/// State bit: it is not configured any more. Only the agent reads this one and those that follow.
+pub const ENDPOINT_REMOVED: u32 = 16;
+/// State bit: it is configured to take no new flows: drained, or without weight.
+pub const ENDPOINT_CLOSED: u32 = 32;
+/// State bit: the last verdict was that it is healthy.
+pub const ENDPOINT_HEALTHY: u32 = 64;
+/// State bit: the last verdict was that it is not. Without either bit there was none yet.
+pub const ENDPOINT_UNHEALTHY: u32 = 128;
 
 /// Tunnels that flows to one endpoint may be spread over.
 pub const ENDPOINT_TUNNELS: usize = 8;
@@ -160,8 +203,10 @@ pub struct EndpointEntry {
     /// Tunnel ids, of tunnels that are up. Those beyond `tunnel_count` repeat the first ones: a packet that reads
     /// the entry while it is written finds a tunnel in any place.
     pub tunnels: [u16; ENDPOINT_TUNNELS],
-    /// 0.
-    pub spare: [u64; 2],
+    /// When it last began or ended to take new flows, in nanoseconds of the monotonic clock; 0 = at the start.
+    pub since_ns: u64,
+    /// When it is no longer usable, where it is drained or removed; else 0.
+    pub until_ns: u64,
 }
 
 /// Flag: the entry is in use.
@@ -221,6 +266,8 @@ pub struct VnetEntry {
 
 /// Flag of the node: some configured egress may be a VLAN device.
 pub const NODE_HAS_VLANS: u32 = 1;
+/// Flag of the node: some listener has an entry in `TRACKING`.
+pub const NODE_TRACKS: u32 = 2;
 
 /// What every packet may need to know about the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -254,6 +301,14 @@ pub struct NodeEntry {
     pub answer_interval: u32,
     /// Secret of the flow hash.
     pub seed: [u64; 2],
+    /// Secret of the hash that pins are found by; never changes while there are pins.
+    pub pin_seed: [u64; 2],
+    /// For how long a flow of UDP may be silent, in nanoseconds.
+    pub udp_idle_ns: u64,
+    /// Buckets of pins of TCP, and as many of UDP.
+    pub pin_buckets: u32,
+    /// For how long a flow of TCP may be silent, in seconds.
+    pub tcp_idle_secs: u32,
 }
 
 // SAFETY: repr(C), 32 u16 aligned to 8, no padding, every bit pattern is a value.
@@ -272,7 +327,7 @@ unsafe impl Words<8> for EndpointEntry {}
 unsafe impl Words<16> for TunnelEntry {}
 // SAFETY: repr(C), 4 × 4 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<2> for VnetEntry {}
-// SAFETY: repr(C), 8 × 4 + 16 + 4 × 4 + 16 bytes, no padding, every bit pattern is a value.
-unsafe impl Words<10> for NodeEntry {}
+// SAFETY: repr(C), 8 × 4 + 16 + 4 × 4 + 2 × 16 + 8 + 2 × 4 bytes, no padding, every bit pattern is a value.
+unsafe impl Words<14> for NodeEntry {}
 // SAFETY: sixteen bytes aligned to 8, every bit pattern is a value.
 unsafe impl Words<2> for Address {}

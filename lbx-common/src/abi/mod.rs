@@ -10,26 +10,33 @@ mod entries;
 mod fragments;
 mod keys;
 mod policy;
+mod tracking;
 mod words;
 
 pub use bucket::{Bucket, ENTRIES_PER_BUCKET, Entry, bucket_pair, find};
 pub use counters::{MAX_REASONS, TrafficCounter, drop_index};
 pub use entries::{
-    ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_USABLE, EndpointEntry, LISTENER_DSR,
-    LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE, LISTENER_REJECTS, ListenerValue,
-    NODE_HAS_VLANS, NodeEntry, PeerValue, ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_DOWN,
-    TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry, VIP_ECHO, VIP_REJECTS,
-    VipValue, VnetEntry,
+    ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED,
+    ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, LISTENER_DSR, LISTENER_HAS_ALL,
+    LISTENER_HAS_POLICY, LISTENER_HAS_RANGE, LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED,
+    ListenerValue, NODE_HAS_VLANS, NODE_TRACKS, NodeEntry, PeerValue, ReplyValue, SLOTS_PER_LINE, SlotLine,
+    TUNNEL_DOWN, TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry, VIP_ECHO,
+    VIP_REJECTS, VipValue, VnetEntry,
 };
 pub use fragments::{FragmentKey, FragmentValue};
 pub use keys::{Host, KeyWords, ListenerKey, PROBE_PLACES, PeerKey, PortBlock, ReplyKey};
 pub use policy::{
     LIST_BITS, PREFIX_ALLOWED, PREFIX_DENIED, PolicyEntry, PrefixV4, PrefixV6, SOURCE_BUCKETS, service_bucket,
 };
+pub use tracking::{
+    ENDED_IDLE_NS, FlowKey, HALF_OPEN_ANSWERED, HalfOpen, MAX_TCP_IDLE_SECS, MAX_UDP_IDLE_SECS,
+    PINS_PER_BUCKET, Pin, PinBucket, PinRecord, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY,
+    TRACKING_FULL, TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED, TrackingEntry,
+};
 pub use words::Words;
 
 /// Version of everything in this module. An agent never takes over maps of another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Numbers of slots that a lookup table may have: primes, as Maglev permutations need.
 pub const TABLE_SIZES: [u32; 7] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_537];
@@ -81,6 +88,20 @@ pub mod map_name {
     pub const DROPS: &str = "DROPS";
     /// [`super::FragmentKey`] → [`super::FragmentValue`]
     pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// [`super::TrackingEntry`] by listener id.
+    pub const TRACKING: &str = "TRACKING";
+    /// [`super::FlowKey`] → [`super::HalfOpen`]
+    pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// Buckets of pins of TCP.
+    pub const PINS_TCP: &str = "PINS_TCP";
+    /// Buckets of pins of UDP.
+    pub const PINS_UDP: &str = "PINS_UDP";
+    /// [`super::PinRecord`] of each place in `PINS_TCP`.
+    pub const RECORDS_TCP: &str = "RECORDS_TCP";
+    /// [`super::PinRecord`] of each place in `PINS_UDP`.
+    pub const RECORDS_UDP: &str = "RECORDS_UDP";
+    /// Flows by [`crate::track::Event`], per CPU.
+    pub const FLOWS: &str = "FLOWS";
     /// The programs of the stages. Each load of the programs has its own.
     pub const STAGES: &str = "STAGES";
 }
@@ -98,7 +119,7 @@ pub mod program_name {
     /// XDP on `lbx0`: passes all; its presence lets redirected frames arrive.
     pub const PASS: &str = "lbx_pass";
     /// The programs of [`crate::reason::Stage::ALL`].
-    pub const STAGES: [&str; 18] = [
+    pub const STAGES: [&str; 24] = [
         "lbx_v4",
         "lbx_v6",
         "lbx_reply_v4",
@@ -117,6 +138,12 @@ pub mod program_name {
         "lbx_frag_reply6",
         "lbx_neighbour4",
         "lbx_neighbour6",
+        "lbx_tracked_v4",
+        "lbx_tracked_v6",
+        "lbx_confirm_v4",
+        "lbx_confirm_v6",
+        "lbx_deliver_v4",
+        "lbx_deliver_v6",
     ];
     /// TC on the egress of `lbx0`: only marked packets may pass.
     pub const GUARD: &str = "lbx_guard";

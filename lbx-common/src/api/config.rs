@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Monitor, Node, Pool, Service, VirtualNetwork};
+use super::{Limits, Monitor, Node, Pool, Service, Timers, VirtualNetwork};
 
 /// Number of an accepted configuration; grows by one with each change. 0 = nothing was ever accepted.
 pub type Revision = u64;
@@ -21,6 +21,9 @@ pub struct Config {
     /// Sizes of the kernel's maps.
     #[serde(default)]
     pub limits: Limits,
+    /// How long things are remembered.
+    #[serde(default)]
+    pub timers: Timers,
     /// Address spaces of the endpoints.
     #[serde(default)]
     pub virtual_networks: Vec<VirtualNetwork>,
@@ -41,6 +44,7 @@ impl Default for Config {
             version: 1,
             node: Node::default(),
             limits: Limits::default(),
+            timers: Timers::default(),
             virtual_networks: Vec::new(),
             monitors: Vec::new(),
             pools: Vec::new(),

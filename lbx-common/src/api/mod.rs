@@ -24,11 +24,14 @@ pub use family::Family;
 pub use health::{EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, TunnelHealth};
 pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Monitor, MonitorKind};
-pub use node::{AttachMode, Interface, Limits, Node, Role, TunnelSource};
+pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
 pub use pool::{Endpoint, Pool};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
-pub use service::{Forwarding, NoEndpoint, RateLimit, Service};
+pub use service::{
+    AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RateLimit, Service,
+    SessionAffinity, default_drain,
+};
 pub use stats::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
 pub use status::{InterfaceStatus, MapFill, NextHopStatus, PathMtuStatus, StatusReport, TunnelStatus};
 pub use vnet::{Encap, Inner, ProbeSource, Tunnel, VirtualNetwork};

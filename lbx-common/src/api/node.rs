@@ -1,6 +1,9 @@
-//! `node` and `limits`: this machine.
+//! `node`, `limits` and `timers`: this machine.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +105,8 @@ pub struct Limits {
     pub prefixes: u32,
     /// Fragmented packets that are under way at a time.
     pub fragments: u32,
+    /// Flows of TCP, and as many of UDP, that live elsewhere than their hash says, because something changed.
+    pub pins: u32,
 }
 
 impl Default for Limits {
@@ -114,6 +119,38 @@ impl Default for Limits {
             table_slots: 16_777_216,
             prefixes: 131_072,
             fragments: 65_536,
+            pins: 262_144,
+        }
+    }
+}
+
+/// How long things are remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timers {
+    /// For how long after a change of a pool flows without a pin go by the table before; 1s … 48h.
+    #[serde(with = "humantime_serde")]
+    pub transition: Duration,
+    /// For how long a TCP connection may be silent; 10s … 4h.
+    #[serde(with = "humantime_serde")]
+    pub tcp_idle: Duration,
+    /// For how long a flow of UDP may be silent; 1s … 8m.
+    #[serde(with = "humantime_serde")]
+    pub udp_idle: Duration,
+}
+
+impl Timers {
+    /// Longer than Linux waits before it probes a silent connection (tcp(7): 2 h), and the least that RFC 5382 §5
+    /// asks of a NAT (2 h 4 min).
+    const LONGEST_SILENCE: Duration = Duration::from_mins(130);
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            transition: Self::LONGEST_SILENCE,
+            tcp_idle: Self::LONGEST_SILENCE,
+            udp_idle: Duration::from_secs(30),
         }
     }
 }

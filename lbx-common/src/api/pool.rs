@@ -36,12 +36,15 @@ pub struct Endpoint {
     /// of as many ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Share of new flows relative to the other endpoints: 0 … 1 in steps of 0.01. 0 = no flows.
+    /// Share of new flows relative to the other endpoints: 0 … 1 in steps of 0.01. 0 = no new flows.
     #[serde(default = "full_weight")]
     pub weight: f64,
-    /// false = no traffic and no probes.
+    /// false = no traffic and no probes, from one moment to the next.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// true = no new flows; those that there are stay for the service's `drain` time. Set by `lbx-ctl endpoint drain`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub drained: bool,
     /// Names of the network's tunnels that lead there; empty = all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tunnels: Vec<String>,
@@ -53,4 +56,9 @@ const fn full_weight() -> f64 {
 
 const fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }

@@ -1,6 +1,6 @@
 //! `services`: what clients connect to.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,18 @@ pub struct Service {
     /// itself to ports that none of them has.
     #[serde(default)]
     pub no_endpoint: NoEndpoint,
+    /// Flows that stay together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_affinity: Option<SessionAffinity>,
+    /// How long a drained or removed endpoint keeps the flows that it has; 0s … 48h.
+    #[serde(with = "humantime_serde", default = "default_drain")]
+    pub drain: Duration,
+    /// What becomes of established TCP connections when their endpoint is down.
+    #[serde(default)]
+    pub on_endpoint_down: OnEndpointDown,
+    /// Which flows are remembered.
+    #[serde(default)]
+    pub connection_tracking: ConnectionTracking,
     /// Clients that may connect; empty = all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<Prefix>,
@@ -82,6 +94,75 @@ impl NoEndpoint {
     }
 }
 
+/// What keeps flows of one client together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionAffinity {
+    /// By what.
+    #[serde(rename = "type", default)]
+    pub kind: AffinityKind,
+    /// Leading bits of an IPv4 source that count, 1 … 32.
+    #[serde(default = "whole_ipv4")]
+    pub prefix_ipv4: u8,
+    /// Leading bits of an IPv6 source that count, 1 … 128.
+    #[serde(default = "subnet_ipv6")]
+    pub prefix_ipv6: u8,
+}
+
+/// By what flows are kept together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AffinityKind {
+    /// The client's address.
+    #[default]
+    SourceIp,
+}
+
+/// What becomes of established TCP connections when their endpoint is down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnEndpointDown {
+    /// Their packets still go there: it may come back, and knows them then.
+    #[default]
+    Keep,
+    /// They go where new flows go, and are reset there.
+    Reset,
+}
+
+impl OnEndpointDown {
+    /// Name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// Which flows are remembered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionTracking {
+    /// Those that live elsewhere than their hash says.
+    #[default]
+    Auto,
+    /// All.
+    Always,
+    /// None: hash and table decide alone, and a change moves flows.
+    Off,
+}
+
+impl ConnectionTracking {
+    /// Name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// How many flows may begin each second; 0 = any number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,4 +184,17 @@ impl RateLimit {
 
 const fn yes() -> bool {
     true
+}
+
+const fn whole_ipv4() -> u8 {
+    32
+}
+
+const fn subnet_ipv6() -> u8 {
+    64
+}
+
+/// Time that a drained or removed endpoint keeps its flows.
+pub const fn default_drain() -> Duration {
+    Duration::from_mins(5)
 }

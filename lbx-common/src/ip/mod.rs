@@ -145,6 +145,9 @@ pub trait IpAddress: Copy + PartialEq {
     /// As the two words that are hashed; those of IPv4 fill one.
     fn words(self) -> [u64; 2];
 
+    /// The address of such words.
+    fn of_words(words: [u64; 2]) -> Self;
+
     /// As four 32-bit words in memory order; those of IPv4 fill one.
     fn quads(self) -> [u32; 4];
 }
@@ -184,6 +187,12 @@ impl IpAddress for Be32 {
     fn is_host_address(self) -> bool {
         let [first, ..] = self.octets();
         first != 0 && first != 127 && first < 224
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half of the first word")]
+    fn of_words([first, _]: [u64; 2]) -> Self {
+        Self(first as u32)
     }
 
     #[inline(always)]
@@ -233,6 +242,11 @@ impl IpAddress for Address {
         // RFC 4291 §2.4: ::/8 has the unspecified and the loopback address, ff00::/8 the groups.
         let [first, ..] = self.0;
         first != 0 && first != 0xff
+    }
+
+    #[inline(always)]
+    fn of_words(words: [u64; 2]) -> Self {
+        Self::from_words(words)
     }
 
     #[inline(always)]

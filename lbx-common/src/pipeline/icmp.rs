@@ -8,10 +8,11 @@ use super::{
     PipelineAddress, drop,
     inbound::{endpoint_socket, tunnel_of},
     outbound::{by_route, is_probe_source},
+    tracked::key,
     transmit::{into_tunnel, to_host},
 };
 use crate::{
-    abi::{Host, LISTENER_DSR, ListenerKey, VIP_ECHO, VipValue, Words},
+    abi::{FlowKey, Host, LISTENER_DSR, ListenerKey, ListenerValue, VIP_ECHO, VipValue, Words},
     decap,
     encap::encapsulate,
     hash::flow_hash,
@@ -25,8 +26,9 @@ use crate::{
     link::{self, ETHERNET_LEN},
     nat::{End, Socket},
     packet::Packet,
+    pins::Flow,
     reason::{DropReason, Packed, Stage},
-    select::select,
+    select::{steady, table_hash},
     tables::{Carry, Direction, Route, RouteQuery, Tables},
     transport::{self, Ports},
 };
@@ -36,6 +38,7 @@ use crate::{
 pub(super) fn from_client<A: PipelineAddress, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
+    carry: &Carry,
     at: usize,
 ) -> Packed {
     let Ok(ip): Result<Ip<A>, _> = A::parse(packet, at) else { return drop(0, DropReason::Malformed) };
@@ -56,7 +59,7 @@ pub(super) fn from_client<A: PipelineAddress, P: Packet, T: Tables>(
     }
     let kind = (kind, header.byte::<1>());
     let answer = Answer { kind, rest: header.be32::<4>(), ttl: ip.ttl.wrapping_sub(1) };
-    to_endpoint(packet, tables, &ip, vip, answer)
+    to_endpoint(packet, tables, carry, &ip, vip, answer)
 }
 
 #[inline(always)]
@@ -84,6 +87,7 @@ fn answer_echo<A: PipelineAddress, P: Packet, T: Tables>(
 fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
+    carry: &Carry,
     error: &Ip<A>,
     vip: Host,
     answer: Answer,
@@ -99,7 +103,16 @@ fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
     // The flow as the client's packets have it.
     let ports_in = Ports { source: ports.destination, destination: ports.source };
     let hash = flow_hash(ip.destination, ip.source, ports_in, ip.protocol, &node.seed);
-    let Some((id, endpoint)) = select(tables, listener.target, hash) else {
+    let by = table_hash(listener.target, ip.destination, hash, &node.seed);
+    let id = if carry.endpoint != 0 {
+        carry.endpoint
+    } else if let Some((id, _)) = steady(tables, &listener, by) {
+        u32::from(id)
+    } else {
+        let ports = [ports_in.source, ports_in.destination];
+        return about_flow(tables, carry, key(ip.destination, vip.raw, ports, ip.protocol), listener, hash);
+    };
+    let Some(endpoint) = tables.endpoint(id) else {
         return drop(0, DropReason::NoEndpoint);
     };
     let vnet = endpoint.vnet;
@@ -118,8 +131,26 @@ fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
     }
     let direction = Direction::In { syn: false };
     tables.count_listener(listener.id, direction, u64::from(error.total_length));
-    tables.count_endpoint(u32::from(id), direction, u64::from(error.total_length));
+    tables.count_endpoint(id, direction, u64::from(error.total_length));
     go_on::<A, T>(tables, &ip, (vnet, tunnel), answer)
+}
+
+/// Has the endpoint found of a flow whose hash does not say it; [`from_client`] comes again then.
+#[inline(always)]
+fn about_flow<T: Tables>(
+    tables: &T,
+    carry: &Carry,
+    key: FlowKey,
+    listener: ListenerValue,
+    hash: u32,
+) -> Packed {
+    let v6 = key.v6 != 0;
+    let flow = Flow { key, listener, more: hash, quoted: 1, ..Flow::default() };
+    if tables.look_into(&flow).is_none() {
+        return drop(0, DropReason::Inconsistent);
+    }
+    tables.keep(*carry);
+    Packed::go_on(if v6 { Stage::TrackedV6 } else { Stage::TrackedV4 })
 }
 
 /// Hands an error over to [`relay`].

@@ -1,21 +1,18 @@
 //! From a client to an endpoint.
 
-use super::{PipelineAddress, drop, refuse::refuse, transmit::into_tunnel};
+use super::{PipelineAddress, drop, refuse::refuse, tracked::ask, transmit::into_tunnel};
 use crate::{
-    abi::{
-        ENDPOINT_TUNNELS, EndpointEntry, FragmentKey, FragmentValue, LISTENER_DSR, LISTENER_REJECTS,
-        ListenerValue,
-    },
+    abi::{ENDPOINT_TUNNELS, EndpointEntry, FragmentKey, FragmentValue, LISTENER_DSR, ListenerValue},
     bytes::Be16,
     encap::encapsulate,
     hash::{flow_hash, scale},
-    ip::{Ip, IpAddress},
+    ip::{Fragment, Ip, IpAddress},
     mss,
     nat::{Delta, End, Header, Socket, translate},
     packet::Packet,
     policy::refusal,
     reason::{DropReason, Packed},
-    select::select,
+    select::{steady, table_hash},
     tables::{Direction, Tables},
     transport::Transport,
 };
@@ -34,22 +31,35 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables, const FRAGME
     }
     let Some(node) = tables.node() else { return drop(0, DropReason::Inconsistent) };
     let hash = flow_hash(ip.source, ip.destination, transport.ports, ip.protocol, &node.seed);
-    let Some((id, endpoint)) = select(tables, listener.target, hash) else {
-        if listener.flags & LISTENER_REJECTS != 0 {
-            return refuse::<A, T>(tables, ip.at, (0, 0), DropReason::NoEndpoint, (A::PORT_UNREACHABLE, 0));
-        }
-        return drop(0, DropReason::NoEndpoint);
+    let by = table_hash(listener.target, ip.source, hash, &node.seed);
+    let Some((id, _)) = steady(tables, listener, by) else {
+        return ask(packet, tables, ip, transport, listener, hash);
     };
+    deliver::<A, P, T, FRAGMENT>(packet, tables, ip, transport, listener, hash, u32::from(id))
+}
+
+/// Sends a packet of a listener to the endpoint `id`; with `FRAGMENT` it may be the first of several.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined: what the packet is, and where it goes")]
+pub(super) fn deliver<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: bool>(
+    packet: &mut P,
+    tables: &T,
+    ip: &Ip<A>,
+    transport: &Transport,
+    listener: &ListenerValue,
+    hash: u32,
+    id: u32,
+) -> Packed {
+    let Some(endpoint) = tables.endpoint(id) else { return drop(0, DropReason::Inconsistent) };
     let vnet = endpoint.vnet;
     if ip.ttl <= 1 {
         return refuse::<A, T>(tables, ip.at, (vnet, 0), DropReason::TtlExceeded, (A::TIME_EXCEEDED, 0));
     }
     let Some(way) = tunnel_of(endpoint, hash) else { return drop(vnet, DropReason::NoTunnel) };
     let Some(tunnel) = tables.tunnel(way) else { return drop(vnet, DropReason::Inconsistent) };
-    if FRAGMENT {
+    if FRAGMENT && ip.fragment == Fragment::First {
         let (listener, flags) = (listener.id, u32::from(listener.flags));
-        let first =
-            FragmentValue { endpoint: u32::from(id), way, listener, flags, hash, ..FragmentValue::default() };
+        let first = FragmentValue { endpoint: id, way, listener, flags, hash, ..FragmentValue::default() };
         tables.remember(&FragmentKey::of(ip, 0), first);
     }
     let fits = ip.total_length <= tunnel.inner_mtu;
@@ -71,7 +81,7 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables, const FRAGME
     }
     let direction = Direction::In { syn: transport.flags.is_syn() };
     tables.count_listener(listener.id, direction, u64::from(ip.total_length));
-    tables.count_endpoint(u32::from(id), direction, u64::from(ip.total_length));
+    tables.count_endpoint(id, direction, u64::from(ip.total_length));
     into_tunnel(packet, tables, tunnel, fits)
 }
 
@@ -82,17 +92,7 @@ pub(super) fn endpoint_socket<A: IpAddress>(
     listener: &ListenerValue,
     port: Be16,
 ) -> Socket<A> {
-    Socket { address: A::from_entry(&endpoint.address), port: port_at(endpoint, listener, port) }
-}
-
-/// The endpoint's port for a port of the listener: as far from its first one.
-#[inline(always)]
-fn port_at(endpoint: &EndpointEntry, listener: &ListenerValue, port: Be16) -> Be16 {
-    if endpoint.port.0 == 0 {
-        return port;
-    }
-    let offset = port.to_host().wrapping_sub(listener.first_port);
-    Be16::new(endpoint.port.to_host().wrapping_add(offset))
+    Socket { address: A::from_entry(&endpoint.address), port: endpoint.port_for(listener.first_port, port) }
 }
 
 /// The id of the tunnel for a flow: one of those that are up.

@@ -8,6 +8,7 @@ mod inbound;
 mod neighbour;
 mod outbound;
 mod refuse;
+mod tracked;
 mod transmit;
 
 use self::{inbound::to_endpoint, refuse::refuse};
@@ -71,8 +72,8 @@ pub fn stage<P: Packet, T: Tables>(packet: &mut P, tables: &T, stage: Stage) -> 
         Stage::FragmentV6 => fragment::from_client::<Address, P, T>(packet, tables, at),
         Stage::FragmentReplyV4 => outbound::reply::<Be32, P, T, true>(packet, tables, &carry, at),
         Stage::FragmentReplyV6 => outbound::reply::<Address, P, T, true>(packet, tables, &carry, at),
-        Stage::IcmpV4 => icmp::from_client::<Be32, P, T>(packet, tables, at),
-        Stage::IcmpV6 => icmp::from_client::<Address, P, T>(packet, tables, at),
+        Stage::IcmpV4 => icmp::from_client::<Be32, P, T>(packet, tables, &carry, at),
+        Stage::IcmpV6 => icmp::from_client::<Address, P, T>(packet, tables, &carry, at),
         Stage::IcmpReplyV4 => icmp::from_vnet::<Be32, P, T>(packet, tables, &carry, at),
         Stage::IcmpReplyV6 => icmp::from_vnet::<Address, P, T>(packet, tables, &carry, at),
         Stage::RelayV4 => icmp::relay::<Be32, P, T>(packet, tables, &carry, at),
@@ -81,6 +82,12 @@ pub fn stage<P: Packet, T: Tables>(packet: &mut P, tables: &T, stage: Stage) -> 
         Stage::NeighbourV6 => neighbour::answer_solicitation(packet, tables, &carry, at),
         Stage::RefuseV4 => refuse::tell::<Be32, P, T>(packet, tables, &carry, at),
         Stage::RefuseV6 => refuse::tell::<Address, P, T>(packet, tables, &carry, at),
+        Stage::TrackedV4 => tracked::find_owner::<Be32, T>(tables, &carry),
+        Stage::TrackedV6 => tracked::find_owner::<Address, T>(tables, &carry),
+        Stage::DeliverV4 => tracked::to_endpoint::<Be32, P, T>(packet, tables, &carry, at),
+        Stage::DeliverV6 => tracked::to_endpoint::<Address, P, T>(packet, tables, &carry, at),
+        Stage::ConfirmV4 => tracked::confirm::<Be32, P, T>(packet, tables, &carry, at),
+        Stage::ConfirmV6 => tracked::confirm::<Address, P, T>(packet, tables, &carry, at),
     };
     counted(tables, verdict)
 }

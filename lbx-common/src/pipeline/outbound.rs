@@ -7,7 +7,7 @@ use super::{
     transmit::{out_of, to_host},
 };
 use crate::{
-    abi::{FragmentKey, FragmentValue, Host, NODE_HAS_VLANS, PeerKey},
+    abi::{FragmentKey, FragmentValue, Host, NODE_HAS_VLANS, NODE_TRACKS, PeerKey},
     bytes::Be16,
     decap::{self, ECN},
     ip::{Fragment, Ip, IpAddress, TCP},
@@ -69,7 +69,7 @@ pub(super) fn reply<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: bo
     {
         mss::clamp(packet, &inner, tunnel.inner_mtu);
     }
-    to_client::<A, P, T, FRAGMENT>(packet, tables, (vnet, carry.tunnel), &inner, &transport, tos)
+    to_client::<A, P, T, FRAGMENT>(packet, tables, carry, &inner, &transport, tos)
 }
 
 /// Whether an address is where the network's health checks come from.
@@ -84,15 +84,19 @@ pub(super) fn is_probe_source<A: Rewrite, T: Tables>(tables: &T, vnet: u32, addr
 fn to_client<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: bool>(
     packet: &mut P,
     tables: &T,
-    (vnet, tunnel): (u32, u32),
+    carry: &Carry,
     inner: &Ip<A>,
     transport: &Transport,
     tos: u8,
 ) -> Packed {
+    let Carry { vnet, tunnel, .. } = *carry;
     let (source, old_port) = (inner.source, transport.ports.source);
     let reply = source.host(tables).and_then(|host| tables.reply(vnet, host, inner.protocol, old_port));
     let Some(reply) = reply else { return drop(vnet, DropReason::ReplyNoService) };
     let (vip, listener, endpoint) = (reply.vip, reply.listener, u32::from(reply.endpoint));
+    if !FRAGMENT && carry.endpoint == 0 && may_prove(tables, listener) {
+        return Packed::go_on(if A::V6 { Stage::ConfirmV6 } else { Stage::ConfirmV4 });
+    }
     if FRAGMENT {
         let first = FragmentValue { way: vip, listener, endpoint, ..FragmentValue::default() };
         tables.remember(&FragmentKey::of(inner, vnet), first);
@@ -100,6 +104,13 @@ fn to_client<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: bool>(
     let ports = [old_port, reply.client_port(old_port)];
     let out = Out { vnet, tunnel, vip, listener, endpoint, tos, ports };
     send::<A, P, T, FRAGMENT>(packet, tables, inner, &out)
+}
+
+/// Whether flows of a listener may be exceptions that its endpoints' replies prove.
+#[inline(always)]
+fn may_prove<T: Tables>(tables: &T, listener: u32) -> bool {
+    tables.node().is_some_and(|node| node.flags & NODE_TRACKS != 0)
+        && tables.tracking(listener).is_some_and(|tracking| tracking.flags != 0)
 }
 
 /// What a packet to a client needs.

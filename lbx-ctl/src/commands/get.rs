@@ -138,7 +138,7 @@ fn pools(pools: &[Pool]) -> Table {
 fn endpoints(endpoints: &[ListedEndpoint]) -> Table {
     let mut table = Table::new(["NAME", "VNET", "ADDRESS", "PORT", "WEIGHT", "ENABLED", "TUNNELS"]);
     for ListedEndpoint { pool, endpoint } in endpoints {
-        let Endpoint { name, virtual_network, address, port, weight, enabled, tunnels: _ } = endpoint;
+        let Endpoint { name, virtual_network, address, port, weight, enabled, .. } = endpoint;
         table.row([
             format!("{pool}/{name}"),
             cell(virtual_network),

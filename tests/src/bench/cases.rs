@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result, bail};
 use etherparse::{PacketBuilder, TcpOptionElement};
 use lbx_common::api::{
-    Config, Endpoint, Forwarding, Limits, Listen, NoEndpoint, Pool, Ports, Protocol, RateLimit, Service,
+    Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, NoEndpoint, OnEndpointDown, Pool,
+    Ports, Protocol, RateLimit, Service,
 };
 
 use crate::{
@@ -111,6 +112,7 @@ fn services(count: u32, pools: u32, members: u32, forwarding: Forwarding) -> Con
                 port: (!dsr).then_some(8080),
                 weight: 1.0,
                 enabled: true,
+                drained: false,
                 tunnels: if dsr { vec!["only".to_owned()] } else { Vec::new() },
             })
             .collect(),
@@ -126,6 +128,10 @@ fn services(count: u32, pools: u32, members: u32, forwarding: Forwarding) -> Con
         allow: Vec::new(),
         deny: Vec::new(),
         rate_limit: RateLimit::default(),
+        session_affinity: None,
+        drain: lbx_common::api::default_drain(),
+        on_endpoint_down: OnEndpointDown::default(),
+        connection_tracking: ConnectionTracking::default(),
     };
     Config {
         node: world::node(),

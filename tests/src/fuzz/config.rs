@@ -21,6 +21,7 @@ const SMALL: Limits = Limits {
     table_slots: 65_536,
     prefixes: 256,
     fragments: 1,
+    pins: 64,
 };
 
 pub fn check(input: &[u8]) {

@@ -7,7 +7,7 @@ use lbx_agent::{
     config::model::Model,
     dataplane::{Image, Sizes},
     net::next_hop::NextHop,
-    plan::{Environment, NodeFacts, plan},
+    plan::{Environment, FlowFacts, NodeFacts, plan},
 };
 use lbx_common::api::HealthState;
 
@@ -112,6 +112,8 @@ pub fn planned(
         path_mtus: &BTreeMap::new(),
         verdicts: &verdicts,
         tunnel_verdicts: &BTreeMap::new(),
+        now_ns: 0,
+        flows: &FlowFacts::default(),
     };
     Ok(plan(model, &environment, &Image::default())?)
 }

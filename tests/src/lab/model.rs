@@ -10,14 +10,16 @@ use std::{
 use lbx_agent::dataplane::{MapId, Memory, PrefixLists};
 use lbx_common::{
     abi::{
-        Bucket, EndpointEntry, FragmentKey, FragmentValue, NodeEntry, PolicyEntry, SlotLine, TunnelEntry,
-        VnetEntry, Words,
+        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, NodeEntry, PinBucket,
+        PinRecord, PolicyEntry, SlotLine, TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     api::Prefix,
     bytes::Address,
     ip::IpAddress,
+    pins::Flow,
     reason::DropReason,
     tables::{Carry, Direction, Route, RouteQuery, Tables},
+    track::Event,
 };
 
 /// The way to the client; everybody else on its network is unresolved.
@@ -51,6 +53,10 @@ pub struct ModelTables {
     carry: Cell<Carry>,
     drops: RefCell<BTreeMap<(u32, DropReason), u64>>,
     fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
+    tracking: Vec<TrackingEntry>,
+    half_open: RefCell<BTreeMap<FlowKey, HalfOpen>>,
+    flow: Cell<Option<&'static Flow>>,
+    pins: [Vec<PinBucket>; 2],
 }
 
 impl ModelTables {
@@ -78,6 +84,10 @@ impl ModelTables {
             carry: Cell::default(),
             drops: RefCell::default(),
             fragments: RefCell::default(),
+            tracking: all(memory, MapId::Tracking),
+            half_open: RefCell::default(),
+            flow: Cell::default(),
+            pins: [MapId::PinsTcp, MapId::PinsUdp].map(|map| pins(memory, map)),
         }
     }
 
@@ -86,6 +96,7 @@ impl ModelTables {
         self.carry.take();
         self.drops.take();
         self.fragments.take();
+        self.half_open.take();
         self.limits.take();
     }
 
@@ -93,6 +104,11 @@ impl ModelTables {
     pub fn drops(&self) -> BTreeMap<(u32, DropReason), u64> {
         self.drops.borrow().clone()
     }
+}
+
+fn pins(memory: &impl Memory, map: MapId) -> Vec<PinBucket> {
+    let words = |bucket: u32| std::array::from_fn(|i| memory.load(map, bucket as usize * map.words() + i));
+    (0..memory.elements(map)).map(|bucket| PinBucket::new(words(bucket))).collect()
 }
 
 impl Tables for ModelTables {
@@ -147,6 +163,42 @@ impl Tables for ModelTables {
     fn may_answer(&self) -> bool {
         true
     }
+
+    fn tracking(&self, listener: u32) -> Option<&TrackingEntry> {
+        self.tracking.get(listener as usize)
+    }
+
+    fn look_into(&self, flow: &Flow) -> Option<&Flow> {
+        // A few bytes for each packet of a test that is tracked.
+        let hash = flow.key.hash(&self.node.pin_seed);
+        let flow: &Flow = Box::leak(Box::new(Flow { hash, now_ns: self.now_ns(), ..*flow }));
+        self.flow.set(Some(flow));
+        Some(flow)
+    }
+
+    fn looked_into(&self) -> Option<&Flow> {
+        self.flow.get()
+    }
+
+    fn half_open(&self, flow: &FlowKey) -> Option<HalfOpen> {
+        self.half_open.borrow().get(flow).copied()
+    }
+
+    fn set_half_open(&self, flow: &FlowKey, half: HalfOpen) {
+        self.half_open.borrow_mut().insert(*flow, half);
+    }
+
+    fn pin_bucket(&self, udp: bool, index: u32) -> Option<&PinBucket> {
+        self.pins[usize::from(udp)].get(index as usize)
+    }
+
+    fn set_pin_record(&self, _: bool, _: u32, _: PinRecord) {}
+
+    fn may_pin(&self) -> bool {
+        true
+    }
+
+    fn count_flow(&self, _: Event) {}
 
     fn remember(&self, key: &FragmentKey, first: FragmentValue) {
         self.fragments.borrow_mut().insert(*key, first);

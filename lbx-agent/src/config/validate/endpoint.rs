@@ -85,6 +85,7 @@ impl<'a> Checker<'a> {
             probe,
             weight: weight?,
             enabled: endpoint.enabled,
+            drained: endpoint.drained,
         })
     }
 

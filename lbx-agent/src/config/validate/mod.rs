@@ -13,6 +13,7 @@ mod overlap;
 mod policy;
 mod pool;
 mod service;
+mod timers;
 mod tunnel;
 mod vnet;
 
@@ -32,6 +33,7 @@ pub fn validate(config: Config) -> Result<Model, Vec<Mistake>> {
     let pools = pool::check(&config, &monitors, &mut report);
     let services = service::check(&config, &mut report);
     limits::check(&config, &mut report);
+    timers::check(&config, &mut report);
     overlap::check(&config, &mut report);
     if !report.mistakes.is_empty() {
         return Err(report.mistakes);
@@ -40,6 +42,7 @@ pub fn validate(config: Config) -> Result<Model, Vec<Mistake>> {
         interfaces: config.node.interfaces.clone(),
         tunnel_source: config.node.tunnel_source,
         limits: config.limits.clone(),
+        timers: config.timers.clone(),
         vnets,
         pools,
         services,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lbx_common::api::{Config, Endpoint, Family, NoEndpoint, Pool, Service};
+use lbx_common::api::{Config, Endpoint, Family, NoEndpoint, OnEndpointDown, Pool, Service};
 
 use crate::config::{model, names::Index, sources_of};
 
@@ -41,9 +41,31 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
             reject: service.no_endpoint == NoEndpoint::Reject,
             sources: sources_of(service.address, &service.allow, &service.deny),
             rate_limit: service.rate_limit,
+            drain: service.drain,
+            keep: service.on_endpoint_down == OnEndpointDown::Keep,
+            tracking: service.connection_tracking,
+            source_bits: affinity(service, &path, report),
         });
     }
     resolved
+}
+
+/// How many bits of a source keep its flows together, where something does.
+fn affinity(service: &Service, path: &str, report: &mut Report) -> Option<u8> {
+    let affinity = service.session_affinity?;
+    for (field, found, most) in
+        [("prefix_ipv4", affinity.prefix_ipv4, 32), ("prefix_ipv6", affinity.prefix_ipv6, 128)]
+    {
+        if !(1..=most).contains(&found) {
+            let message =
+                format!("found {found}, expected 1 to {most}: the leading bits of a source that count");
+            report.note(format!("{path}.session_affinity.{field}"), message);
+        }
+    }
+    Some(match Family::of(service.address) {
+        Family::Ipv4 => affinity.prefix_ipv4,
+        Family::Ipv6 => affinity.prefix_ipv6,
+    })
 }
 
 fn address(config: &Config, service: &Service, path: &str, report: &mut Report) {

@@ -39,6 +39,8 @@ fn planned_as(says: &[Says], observed: &Image) -> Image {
         service.rate_limit = RateLimit { new_flows_per_second: *rate, per_source: 0 };
     }
     let environment = Environment {
+        now_ns: NOW_NS,
+        flows: &FlowFacts::default(),
         node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
         vlans: &BTreeMap::new(),
         tunnel_verdicts: &BTreeMap::new(),

@@ -39,6 +39,8 @@ pub(super) fn planned_with(model: &Model, verdicts: &[(&str, HealthState)], obse
     let verdicts: Verdicts =
         verdicts.iter().map(|(name, state)| (("v".to_owned(), (*name).to_owned()), *state)).collect();
     let environment = Environment {
+        now_ns: NOW_NS,
+        flows: &FlowFacts::default(),
         node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
         vlans: &BTreeMap::new(),
         sizes: &Sizes::new(&model.limits),
@@ -108,6 +110,8 @@ fn resolved_with(model: &Model, path_mtus: &BTreeMap<TunnelPath, u16>, observed:
     let hop = NextHop { ifindex: 7, vlan: None, source_mac: [2; 6], destination_mac: [4; 6], mtu: 1500 };
     let tunnels = model.vnets.iter().flat_map(|vnet| &vnet.tunnels);
     let environment = Environment {
+        now_ns: NOW_NS,
+        flows: &FlowFacts::default(),
         node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
         vlans: &BTreeMap::new(),
         sizes: &Sizes::new(&model.limits),

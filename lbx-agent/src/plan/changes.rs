@@ -1,0 +1,175 @@
+//! Changes of tables: open while unpinned flows go by the table before, then closing while pins are left.
+//!
+//! What is under way is observed, not remembered: an agent that starts again finds it in the maps and goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lbx_common::{
+    abi::{
+        ENDPOINT_DOWN, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE, ListenerKey,
+        ListenerValue, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON,
+        TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry, Words,
+    },
+    api::ConnectionTracking,
+};
+
+use super::{endpoints::SETTLE_NS, planner::Environment};
+use crate::{config::model::Service, dataplane::Image};
+
+/// What is known of flows that live elsewhere than their hash says: the last two looks at all pins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowFacts {
+    /// When the earlier of the two began; 0 = there were no two.
+    pub since_ns: u64,
+    /// Listeners with pins that current table and endpoints make necessary.
+    pub listeners: BTreeSet<u32>,
+    /// Base owners in whose slots such pins are.
+    pub bases: BTreeSet<u16>,
+    /// Endpoints that any pin names.
+    pub endpoints: BTreeSet<u16>,
+    /// Listeners that have their share of the pins.
+    pub full: BTreeSet<u32>,
+}
+
+/// The changes of all listeners.
+pub struct Changes<'a> {
+    environment: &'a Environment<'a>,
+    observed: &'a Image,
+    targets: BTreeMap<u32, Target>,
+    transition_ns: u64,
+    reseeded: bool,
+    /// Tables with tracked endpoints, by first line.
+    tracked: BTreeMap<u32, bool>,
+}
+
+impl<'a> Changes<'a> {
+    /// From what the maps hold.
+    pub fn new(
+        environment: &'a Environment<'a>,
+        observed: &'a Image,
+        transition: std::time::Duration,
+    ) -> Self {
+        let ports = observed.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
+        let values = ports.map(|(_, words)| ListenerValue::from_words(*words));
+        Self {
+            environment,
+            observed,
+            targets: values.map(|value| (value.id, value.target)).collect(),
+            transition_ns: u64::try_from(transition.as_nanos()).unwrap_or(u64::MAX),
+            reseeded: observed.node.abi != 0 && observed.node.seed != environment.node.seed,
+            tracked: BTreeMap::new(),
+        }
+    }
+
+    /// The target of a listener whose table is to be `wanted`, and what is under way there, which goes into the
+    /// image.
+    pub fn of(&mut self, id: u32, wanted: Target, service: &Service, image: &mut Image) -> Target {
+        if service.tracking == ConnectionTracking::Off {
+            return wanted;
+        }
+        let always = service.tracking == ConnectionTracking::Always;
+        let before = self.observed.tracking.get(&id).copied().unwrap_or_default();
+        let mut entry = self.under_way(id, wanted, always, before);
+        if always {
+            entry.flags |= TRACKING_ALWAYS | TRACKING_EVERY;
+        }
+        if entry.flags & TRACKING_OPEN != 0 || entry.previous != Target::default() {
+            self.keep_table(entry.previous, image);
+        }
+        let is_tracked = entry.flags != 0;
+        if is_tracked || self.has_tracked_endpoints(wanted, image) {
+            entry.flags |= TRACKING_ON;
+            if self.environment.flows.full.contains(&id) {
+                entry.flags |= TRACKING_FULL;
+            }
+            image.tracking.insert(id, entry);
+        }
+        wanted.tracked(is_tracked)
+    }
+
+    /// The change of a listener, begun, carried on or at its end.
+    fn under_way(&self, id: u32, wanted: Target, always: bool, before: TrackingEntry) -> TrackingEntry {
+        let now_ns = self.environment.now_ns;
+        let current = self.targets.get(&id).map_or(Target::default(), |target| target.tracked(false));
+        let mut entry = before;
+        entry.flags &= TRACKING_OPEN | TRACKING_CLOSING | TRACKING_EVERY | TRACKING_REHASHED;
+        if current.slots() != 0 && (current != wanted || self.reseeded) {
+            if before.flags & (TRACKING_OPEN | TRACKING_CLOSING | TRACKING_ALWAYS) != 0 {
+                // Pins may be where the two tables do not show it.
+                entry.flags |= TRACKING_EVERY;
+            }
+            if before.flags & TRACKING_OPEN == 0 {
+                entry.previous = current;
+                entry.previous_seed = self.observed.node.seed;
+            }
+            entry.flags = entry.flags & !TRACKING_CLOSING | TRACKING_OPEN;
+            entry.opened_ns = now_ns;
+            entry.deadline_ns = now_ns.saturating_add(self.transition_ns);
+        } else if before.flags & TRACKING_OPEN != 0 && before.deadline_ns <= now_ns {
+            entry.flags = entry.flags & !TRACKING_OPEN | TRACKING_CLOSING;
+        } else if before.flags & TRACKING_ALWAYS != 0 && !always && before.flags & TRACKING_OPEN == 0 {
+            entry.flags |= TRACKING_CLOSING | TRACKING_EVERY;
+            entry.deadline_ns = now_ns;
+        } else if before.flags & TRACKING_CLOSING != 0 && self.is_clean(id, before.deadline_ns) {
+            return TrackingEntry::default();
+        }
+        if entry.flags & (TRACKING_OPEN | TRACKING_CLOSING) == 0 {
+            return TrackingEntry::default();
+        }
+        let other_hash = entry.previous.slots() != 0
+            && (entry.previous_seed != self.environment.node.seed
+                || entry.previous.source_bits() != wanted.source_bits());
+        let rehashed = if other_hash { TRACKING_REHASHED } else { 0 };
+        entry.flags = entry.flags & !TRACKING_REHASHED | rehashed;
+        entry
+    }
+
+    /// Whether two looks since a change began to close found nothing left of it.
+    fn is_clean(&self, id: u32, closing_ns: u64) -> bool {
+        let facts = &self.environment.flows;
+        facts.since_ns >= closing_ns.saturating_add(SETTLE_NS) && !facts.listeners.contains(&id)
+    }
+
+    fn keep_table(&self, previous: Target, image: &mut Image) {
+        if previous.slots() != 0
+            && let Some(slots) = self.observed.tables.get(&previous.line())
+        {
+            image.tables.insert(previous.line(), slots.clone());
+        }
+    }
+
+    fn has_tracked_endpoints(&mut self, target: Target, image: &Image) -> bool {
+        let tracked =
+            |id: &u16| image.endpoints.get(id).is_some_and(|endpoint| endpoint.state & ENDPOINT_TRACKED != 0);
+        target.slots() != 0
+            && *self.tracked.entry(target.line()).or_insert_with(|| {
+                let slots = image.tables.get(&target.line());
+                let ids: BTreeSet<u16> = slots.iter().flat_map(|slots| slots.iter().copied()).collect();
+                ids.iter().any(tracked)
+            })
+    }
+}
+
+/// The next time at which something changes by itself: a change begins to close, or an endpoint's time to keep flows
+/// is over.
+pub fn next_deadline_ns(image: &Image) -> Option<u64> {
+    let open = image.tracking.values().filter(|entry| entry.flags & TRACKING_OPEN != 0);
+    let closing = open.map(|entry| entry.deadline_ns);
+    let flows = ENDPOINT_USABLE | ENDPOINT_DOWN;
+    let drained = image.endpoints.values().filter(|entry| entry.until_ns != 0 && entry.state & flows != 0);
+    closing.chain(drained.map(|entry| entry.until_ns)).min()
+}
+
+/// Whether something ends when pins are gone: a change that is closing, or an endpoint that is tracked although it
+/// takes new flows, or that is not configured any more.
+pub fn waits_for_flows(image: &Image) -> bool {
+    let up = ENDPOINT_TAKES_NEW | ENDPOINT_TRACKED;
+    image.tracking.values().any(|entry| entry.flags & TRACKING_CLOSING != 0)
+        || image.endpoints.values().any(|e| e.state & up == up || e.state & ENDPOINT_REMOVED != 0)
+}
+
+/// Whether pins have to be looked at: flows may live elsewhere than their hash says, or something waits for them to
+/// go.
+pub fn needs_sweeps(image: &Image) -> bool {
+    !image.tracking.is_empty() || image.endpoints.values().any(|entry| entry.state & ENDPOINT_TRACKED != 0)
+}

@@ -1,0 +1,325 @@
+//! Plans endpoints: their state, what becomes of those that are drained, and of those that are not configured any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lbx_common::{
+    abi::{
+        ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
+        ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, ListenerKey,
+        ListenerValue, ReplyKey, ReplyValue, TUNNEL_DOWN, TrackingEntry, Words,
+    },
+    api::HealthState,
+    bytes::{Address, Be16},
+};
+
+use super::{
+    hosts::entry_address,
+    ids::{Exhausted, Ids},
+    maglev::identity,
+    planner::{Environment, PlanError},
+    services::{add_lengths, listener_ids, listeners_of},
+};
+use crate::{
+    config::model::{Endpoint, Model, Pool},
+    dataplane::{Image, MapId},
+};
+
+/// How long flows that were about to be remembered may still be, and fragments under way: then what is remembered is
+/// all that there is.
+pub const SETTLE_NS: u64 = 16_000_000_000;
+
+/// What an endpoint's entry says of its health.
+pub const fn health_of(entry: &EndpointEntry) -> HealthState {
+    if entry.state & ENDPOINT_HEALTHY != 0 {
+        HealthState::Healthy
+    } else if entry.state & ENDPOINT_UNHEALTHY != 0 {
+        HealthState::Unhealthy
+    } else {
+        HealthState::Unknown
+    }
+}
+
+/// Whether an endpoint's time to keep flows is over.
+pub const fn is_released(entry: &EndpointEntry, now_ns: u64) -> bool {
+    entry.until_ns != 0 && entry.until_ns <= now_ns
+}
+
+/// An endpoint's entry with the state that health, configuration and time give it. All else stays.
+#[must_use]
+pub fn with_health(entry: EndpointEntry, health: HealthState, now_ns: u64) -> EndpointEntry {
+    let kept = entry.state & (ENDPOINT_REMOVED | ENDPOINT_CLOSED);
+    let released = is_released(&entry, now_ns);
+    let (verdict, flows) = match health {
+        HealthState::Healthy => (ENDPOINT_HEALTHY, ENDPOINT_USABLE),
+        HealthState::Unhealthy => (ENDPOINT_UNHEALTHY, ENDPOINT_DOWN),
+        HealthState::Unknown | HealthState::Disabled => (0, 0),
+    };
+    let takes_new = health == HealthState::Healthy && kept == 0;
+    let flows = if released { 0 } else { flows };
+    let new = if takes_new { ENDPOINT_TAKES_NEW } else { 0 };
+    let tracked = if takes_new { entry.state & ENDPOINT_TRACKED } else { ENDPOINT_TRACKED };
+    let turned = (entry.state ^ new) & ENDPOINT_TAKES_NEW != 0 && entry.state != 0;
+    let since_ns = if turned { now_ns } else { entry.since_ns };
+    EndpointEntry { state: kept | verdict | flows | new | tracked, since_ns, ..entry }
+}
+
+/// What makes an endpoint the same one: network, address, port, and the names of pool and endpoint.
+type EndpointIdentity = (u32, Address, Be16, u32);
+
+fn identity_in(entry: &EndpointEntry) -> EndpointIdentity {
+    (entry.vnet, entry.address, entry.port, entry.tag)
+}
+
+fn identity_of(pool: &Pool, endpoint: &Endpoint, vnets: &[u32]) -> EndpointIdentity {
+    let names: Vec<u64> = pool.name.bytes().chain([0]).chain(endpoint.name.bytes()).map(u64::from).collect();
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash tells names apart well enough")]
+    let tag = identity(&names) as u32;
+    let vnet = vnets.get(endpoint.vnet).copied().unwrap_or_default();
+    (vnet, entry_address(endpoint.address), Be16::new(endpoint.port.unwrap_or(0)), tag)
+}
+
+/// Ids of all endpoints that are on. One whose names alone changed keeps its id, and so its flows.
+struct EndpointIds(Ids<EndpointIdentity>);
+
+impl EndpointIds {
+    fn new(model: &Model, environment: &Environment<'_>, observed: &Image, vnets: &[u32]) -> Self {
+        let capacity = environment.sizes.of(MapId::Endpoints).saturating_sub(1);
+        let known = observed.endpoints.iter().map(|(&id, entry)| (identity_in(entry), u32::from(id)));
+        let mut ids = Ids::new(known, capacity);
+        let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
+        let on = all.filter(|(_, endpoint)| endpoint.enabled);
+        let wanted: BTreeSet<_> = on.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
+        let renamed = observed.endpoints.iter().filter(|(_, entry)| !wanted.contains(&identity_in(entry)));
+        let mut renamed: BTreeMap<_, u16> =
+            renamed.map(|(&id, entry)| ((entry.vnet, entry.address, entry.port), id)).collect();
+        for identity in wanted {
+            let (vnet, address, port, _) = identity;
+            if !ids.knows(&identity)
+                && let Some(id) = renamed.remove(&(vnet, address, port))
+            {
+                ids.adopt(identity, u32::from(id));
+            }
+        }
+        Self(ids)
+    }
+}
+
+pub(super) fn plan_endpoints(
+    model: &Model,
+    environment: &Environment<'_>,
+    observed: &Image,
+    vnets: &[u32],
+    tunnels: &[Vec<Option<u32>>],
+    image: &mut Image,
+) -> Result<(), PlanError> {
+    let EndpointIds(mut ids) = EndpointIds::new(model, environment, observed, vnets);
+    let no_room = PlanError::no_room("endpoint", "endpoints");
+    for (index, pool) in model.pools.iter().enumerate() {
+        let drain_ns = drain_ns(model, index);
+        for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.enabled) {
+            let identity = identity_of(pool, endpoint, vnets);
+            let id = ids.of(&identity).map_err(&no_room)?;
+            let id = u16::try_from(id).map_err(|_| no_room(Exhausted))?;
+            let of_vnet = tunnels.get(endpoint.vnet).map(Vec::as_slice).unwrap_or_default();
+            let on = endpoint.tunnels.iter().filter_map(|&place| of_vnet.get(place).copied().flatten());
+            let up = on.filter(|id| image.tunnels.get(id).is_some_and(|one| one.flags & TUNNEL_DOWN == 0));
+            let (tunnel_count, tunnels) = spread(&up.collect::<Vec<_>>());
+            let (vnet, address, port, tag) = identity;
+            let known = observed.endpoints.get(&id);
+            // In another pool it is the same server: what is known of its health counts.
+            let same =
+                || observed.endpoints.values().find(|e| (e.vnet, e.address, e.port) == (vnet, address, port));
+            let health = health(pool, endpoint, environment, known.or_else(same));
+            let before = known.copied().unwrap_or_default();
+            let entry = EndpointEntry { address, port, tunnel_count, vnet, tag, tunnels, ..before };
+            image.endpoints.insert(id, settle((id, entry), endpoint, health, drain_ns, environment));
+        }
+    }
+    Ok(())
+}
+
+/// How long endpoints of a pool keep their flows when they are drained: as long as any of its services says.
+fn drain_ns(model: &Model, pool: usize) -> u64 {
+    let services = model.services.iter().filter(|service| service.pool == pool);
+    nanoseconds(services.map(|service| service.drain).max().unwrap_or_default())
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The state of an endpoint that is configured.
+fn settle(
+    (id, entry): (u16, EndpointEntry),
+    endpoint: &Endpoint,
+    health: HealthState,
+    drain_ns: u64,
+    environment: &Environment<'_>,
+) -> EndpointEntry {
+    let now_ns = environment.now_ns;
+    let was_drained = entry.state & ENDPOINT_REMOVED == 0 && entry.until_ns != 0;
+    let until_ns = match (endpoint.drained, was_drained) {
+        (false, _) => 0,
+        (true, true) => entry.until_ns,
+        (true, false) => now_ns.saturating_add(drain_ns).max(1),
+    };
+    let closed = if endpoint.drained || endpoint.weight == 0 { ENDPOINT_CLOSED } else { 0 };
+    let state = (entry.state & !(ENDPOINT_REMOVED | ENDPOINT_CLOSED)) | closed;
+    let mut entry = with_health(EndpointEntry { state, until_ns, ..entry }, health, now_ns);
+    let tracked_up = ENDPOINT_TAKES_NEW | ENDPOINT_TRACKED;
+    if entry.state & tracked_up == tracked_up
+        && entry.since_ns.saturating_add(SETTLE_NS) <= environment.flows.since_ns
+        // All flows that began elsewhere have pins by then, and there are none.
+        && !environment.flows.bases.contains(&id)
+    {
+        entry.state &= !ENDPOINT_TRACKED;
+    }
+    entry
+}
+
+/// The tunnels that flows are spread over, as an entry holds them.
+fn spread(tunnels: &[u32]) -> (u16, [u16; ENDPOINT_TUNNELS]) {
+    let mut places = [0; ENDPOINT_TUNNELS];
+    for (place, &id) in places.iter_mut().zip(tunnels.iter().take(ENDPOINT_TUNNELS).cycle()) {
+        *place = u16::try_from(id).unwrap_or(0);
+    }
+    (u16::try_from(tunnels.len().min(ENDPOINT_TUNNELS)).unwrap_or(0), places)
+}
+
+/// The verdict where there is one, else what the kernel knows, else nothing is sent there yet.
+fn health(
+    pool: &Pool,
+    endpoint: &Endpoint,
+    environment: &Environment<'_>,
+    known: Option<&EndpointEntry>,
+) -> HealthState {
+    if pool.monitor.is_none() {
+        return HealthState::Healthy;
+    }
+    match environment.verdicts.get(&(pool.name.clone(), endpoint.name.clone())) {
+        Some(&verdict @ (HealthState::Healthy | HealthState::Unhealthy)) => verdict,
+        Some(HealthState::Unknown | HealthState::Disabled) | None => {
+            known.map_or(HealthState::Unknown, health_of)
+        }
+    }
+}
+
+/// Keeps endpoints that are not configured any more, while flows may be on them or something names them.
+pub(super) fn plan_removed(
+    model: &Model,
+    environment: &Environment<'_>,
+    observed: &Image,
+    vnets: &[u32],
+    image: &mut Image,
+) {
+    let removed: Vec<(u16, EndpointEntry)> = observed
+        .endpoints
+        .iter()
+        .filter(|(id, _)| !image.endpoints.contains_key(id))
+        .map(|(&id, entry)| (id, *entry))
+        .collect();
+    if removed.is_empty() {
+        return;
+    }
+    let named: BTreeSet<u16> = image.tables.values().flat_map(|slots| slots.iter().copied()).collect();
+    let drains = drains(model, observed, image);
+    let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
+    let off = all.filter(|(_, endpoint)| !endpoint.enabled);
+    let off: BTreeSet<_> = off.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
+    for (id, mut entry) in removed {
+        if off.contains(&identity_in(&entry)) {
+            // Switched off: from one moment to the next.
+            entry.state |= ENDPOINT_REMOVED;
+            entry.until_ns =
+                environment.now_ns.max(1).min(if entry.until_ns == 0 { u64::MAX } else { entry.until_ns });
+        }
+        let entry = tombstone(entry, drains.get(&id).copied().unwrap_or(0), environment.now_ns, image);
+        let settled = entry.until_ns.saturating_add(SETTLE_NS) <= environment.flows.since_ns;
+        if !settled || named.contains(&id) || environment.flows.endpoints.contains(&id) {
+            image.endpoints.insert(id, entry);
+        }
+    }
+    keep_replies(environment, observed, image);
+}
+
+/// The entry of an endpoint that is not configured any more.
+fn tombstone(entry: EndpointEntry, drain_ns: u64, now_ns: u64, image: &Image) -> EndpointEntry {
+    let until_ns = if entry.state & ENDPOINT_REMOVED != 0 && entry.until_ns != 0 {
+        entry.until_ns
+    } else {
+        now_ns.saturating_add(drain_ns).max(1)
+    };
+    // What leads there may have gone as well.
+    let there = image.vnets.contains_key(&entry.vnet);
+    let of_entry = entry.tunnels.iter().take(usize::from(entry.tunnel_count)).map(|&id| u32::from(id));
+    let tunnels: Vec<u32> = of_entry.filter(|id| there && image.tunnels.contains_key(id)).collect();
+    let (tunnel_count, tunnels) = spread(&tunnels);
+    let until_ns = if tunnel_count == 0 { until_ns.min(now_ns.max(1)) } else { until_ns };
+    let state = entry.state | ENDPOINT_REMOVED;
+    let tag = if there { entry.tag } else { 0 };
+    let entry = EndpointEntry { state, until_ns, tunnel_count, tunnels, tag, ..entry };
+    with_health(entry, health_of(&entry), now_ns)
+}
+
+/// How long each endpoint of a table keeps its flows, by what the services say whose table it is or was.
+fn drains(model: &Model, observed: &Image, image: &Image) -> BTreeMap<u16, u64> {
+    let mut by_listener: BTreeMap<u32, u64> = BTreeMap::new();
+    let ids = listener_ids(image);
+    for service in &model.services {
+        let drain_ns = nanoseconds(service.drain);
+        by_listener.extend(listeners_of(service, image, &ids).map(|id| (id, drain_ns)));
+    }
+    let mut drains = BTreeMap::new();
+    let values = observed.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
+    for value in values.map(|(_, words)| ListenerValue::from_words(*words)) {
+        let Some(&drain_ns) = by_listener.get(&value.id) else { continue };
+        let previous = observed.tracking.get(&value.id).copied().unwrap_or_default();
+        let TrackingEntry { previous, .. } = previous;
+        for line in [value.target, previous].into_iter().filter(|t| t.slots() != 0).map(|t| t.line()) {
+            for &id in observed.tables.get(&line).iter().flat_map(|slots| slots.iter()) {
+                let known = drains.entry(id).or_insert(drain_ns);
+                *known = drain_ns.max(*known);
+            }
+        }
+    }
+    drains
+}
+
+/// Replies of endpoints that were removed and may still have flows.
+fn keep_replies(environment: &Environment<'_>, observed: &Image, image: &mut Image) {
+    let listeners = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
+    let listeners: BTreeSet<u32> = listeners.map(|(_, words)| ListenerValue::from_words(*words).id).collect();
+    for (key, words) in &observed.replies {
+        let ReplyKey::Ports { vnet, address, protocol, ports } = *key else { continue };
+        let value = ReplyValue::from_words(*words);
+        let kept = image.endpoints.get(&value.endpoint).is_some_and(|entry| {
+            entry.state & ENDPOINT_REMOVED != 0 && !is_released(entry, environment.now_ns)
+        });
+        if !kept || !listeners.contains(&value.listener) || image.replies.contains_key(key) {
+            continue;
+        }
+        image.replies.insert(*key, *words);
+        if ports.length < lbx_common::abi::PortBlock::WHOLE {
+            let origin = image.replies.entry(ReplyKey::Origin { vnet, address }).or_default();
+            add_lengths(origin, protocol, 1 << ports.length);
+        }
+    }
+}
+
+/// Endpoint ids by (pool, endpoint) name, as an image has them.
+pub fn endpoint_ids(model: &Model, image: &Image) -> BTreeMap<(String, String), u16> {
+    let vnet_ids: BTreeMap<u32, u32> = image.vnets.iter().map(|(&id, entry)| (entry.vni, id)).collect();
+    let vnets: Vec<u32> =
+        model.vnets.iter().map(|vnet| vnet_ids.get(&vnet.vni).copied().unwrap_or(0)).collect();
+    let on = image.endpoints.iter().filter(|(_, entry)| entry.state & ENDPOINT_REMOVED == 0);
+    let known: BTreeMap<EndpointIdentity, u16> = on.map(|(&id, entry)| (identity_in(entry), id)).collect();
+    let mut ids = BTreeMap::new();
+    for pool in &model.pools {
+        for endpoint in &pool.endpoints {
+            if let Some(&id) = known.get(&identity_of(pool, endpoint, &vnets)) {
+                ids.insert((pool.name.clone(), endpoint.name.clone()), id);
+            }
+        }
+    }
+    ids
+}

@@ -1,0 +1,235 @@
+//! Looks after pins: takes out those whose time is over or that say what hash and table say, and finds out what the
+//! rest still makes necessary.
+//!
+//! A round looks at every pin, a part at a time, so that nothing else waits for long. Kernel programs change pins
+//! meanwhile; a pin is only taken out if it is still the one that was looked at.
+
+use std::collections::BTreeMap;
+
+use lbx_common::{
+    abi::{
+        ENDPOINT_TAKES_NEW, Host, ListenerKey, ListenerValue, PINS_PER_BUCKET, Pin, PinRecord,
+        TRACKING_ALWAYS, TRACKING_OPEN, Target, Words,
+    },
+    bytes::{Address, Be16, Be32},
+    hash::{flow_hash, scale},
+    ip::IpAddress,
+    pins::lifetime,
+    select::table_hash,
+    transport::Ports,
+};
+
+use crate::{
+    dataplane::{Image, MapId, Memory},
+    plan::FlowFacts,
+};
+
+/// Buckets that are looked at in one go: some milliseconds where all are full.
+const PART: u32 = 4096;
+
+/// The maps of pins: places, records, whether they are of UDP.
+const MAPS: [(MapId, MapId, bool); 2] =
+    [(MapId::PinsTcp, MapId::RecordsTcp, false), (MapId::PinsUdp, MapId::RecordsUdp, true)];
+
+/// What pins are about, by listener id.
+struct Listener {
+    value: ListenerValue,
+    vip: Address,
+    v6: bool,
+    protocol: u8,
+    tracking: u64,
+}
+
+/// What pins mean under an image of the maps.
+pub struct Meaning {
+    listeners: BTreeMap<u32, Listener>,
+    /// Whether each endpoint takes new flows.
+    takes_new: BTreeMap<u16, bool>,
+    tables: BTreeMap<u32, std::sync::Arc<[u16]>>,
+    seed: [u64; 2],
+    /// For TCP and UDP.
+    idle_ns: [u64; 2],
+    share: u64,
+}
+
+impl Meaning {
+    /// Under this image.
+    pub fn of(image: &Image) -> Self {
+        let addresses: BTreeMap<u32, Address> = image.addresses.iter().map(|(&a, &id)| (id, a)).collect();
+        let address = |host: Host| {
+            if host.v6 { addresses.get(&host.raw).copied() } else { Some(Address::from_v4(Be32(host.raw))) }
+        };
+        let mut listeners = BTreeMap::new();
+        for (key, words) in &image.listeners {
+            let ListenerKey::Ports { vip, protocol, .. } = *key else { continue };
+            let value = ListenerValue::from_words(*words);
+            let tracking = image.tracking.get(&value.id).map_or(0, |entry| entry.flags);
+            let Some(address) = address(vip) else { continue };
+            listeners.insert(value.id, Listener { value, vip: address, v6: vip.v6, protocol, tracking });
+        }
+        let node = &image.node;
+        let takes_new = image.endpoints.iter().map(|(&id, e)| (id, e.state & ENDPOINT_TAKES_NEW != 0));
+        Self {
+            listeners,
+            takes_new: takes_new.collect(),
+            tables: image.tables.clone(),
+            seed: node.seed,
+            idle_ns: [u64::from(node.tcp_idle_secs).saturating_mul(1_000_000_000), node.udp_idle_ns],
+            share: u64::from(node.pin_buckets) * u64::from(PINS_PER_BUCKET) / 2,
+        }
+    }
+
+    /// The endpoint that hash and current table name for the flow of a record.
+    fn base(&self, listener: &Listener, record: &PinRecord) -> Option<u16> {
+        if listener.v6 {
+            let (client, vip) = (Address::from_words(record.client), listener.vip);
+            self.owner(listener, client, vip, record.ports)
+        } else {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "an IPv4 address is the low half of its word"
+            )]
+            let client = Be32(record.client[0] as u32);
+            self.owner(listener, client, Be32::from_entry(&listener.vip), record.ports)
+        }
+    }
+
+    fn owner<A: IpAddress>(&self, listener: &Listener, client: A, vip: A, ports: [u16; 2]) -> Option<u16> {
+        let [source, destination] = ports.map(Be16);
+        let ports = Ports { source, destination };
+        let target: Target = listener.value.target;
+        let flow = flow_hash(client, vip, ports, listener.protocol, &self.seed);
+        let hash = table_hash(target, client, flow, &self.seed);
+        self.tables.get(&target.line())?.get(scale(hash, target.slots()) as usize).copied()
+    }
+}
+
+/// A pin that somebody can understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownPin {
+    /// The pin.
+    pub pin: Pin,
+    /// Whose it is.
+    pub record: PinRecord,
+    /// Whether it is one of UDP.
+    pub udp: bool,
+}
+
+/// All pins that are there, with whose they are.
+pub fn known_pins(memory: &impl Memory) -> Vec<KnownPin> {
+    let mut known = Vec::new();
+    for (pins, records, udp) in MAPS {
+        for place in 0..memory.elements(records) {
+            let pin = Pin(memory.load(pins, place as usize));
+            let record: PinRecord = memory.read(records, place);
+            if pin.is_of(record.hash) {
+                known.push(KnownPin { pin, record, udp });
+            }
+        }
+    }
+    known
+}
+
+/// What one round found.
+#[derive(Default)]
+struct Round {
+    facts: FlowFacts,
+    by_listener: BTreeMap<u32, u64>,
+    pins: u64,
+}
+
+/// Goes round all pins.
+#[derive(Default)]
+pub struct Sweeper {
+    /// Next bucket: of TCP, then of UDP.
+    next: u32,
+    round: Round,
+    last: Option<FlowFacts>,
+    /// What the last two rounds found.
+    pub facts: FlowFacts,
+    /// Pins that the last round left.
+    pub pins: u64,
+}
+
+impl Sweeper {
+    /// Looks at the next part of all pins. Returns whether a round is over.
+    pub fn step(&mut self, memory: &mut impl Memory, meaning: &Meaning, now_ns: u64) -> bool {
+        if self.next == 0 {
+            self.round = Round::default();
+            self.round.facts.since_ns = now_ns;
+        }
+        let buckets = memory.elements(MapId::PinsTcp);
+        let end = self.next.saturating_add(PART).min(buckets.saturating_mul(2));
+        for bucket in self.next..end {
+            let [tcp, udp] = MAPS;
+            let (map, bucket) = if bucket < buckets { (tcp, bucket) } else { (udp, bucket - buckets) };
+            let first = bucket * PINS_PER_BUCKET;
+            for place in first..first + PINS_PER_BUCKET {
+                self.look_at(memory, meaning, map, place, now_ns);
+            }
+        }
+        self.next = end;
+        if end < buckets.saturating_mul(2) {
+            return false;
+        }
+        self.end_round(meaning);
+        true
+    }
+
+    fn look_at(
+        &mut self,
+        memory: &mut impl Memory,
+        meaning: &Meaning,
+        (pins, records, udp): (MapId, MapId, bool),
+        place: u32,
+        now_ns: u64,
+    ) {
+        let pin = Pin(memory.load(pins, place as usize));
+        if pin.is_free() {
+            return;
+        }
+        let idle_ns = meaning.idle_ns[usize::from(udp)];
+        let mut is_over = pin.idle_ns(udp, now_ns) > lifetime(pin, idle_ns);
+        let record: PinRecord = memory.read(records, place);
+        let listener = meaning.listeners.get(&record.listener).filter(|_| pin.is_of(record.hash));
+        let base = listener.and_then(|listener| meaning.base(listener, &record));
+        let exception = base != Some(pin.endpoint());
+        if let (Some(listener), Some(base), false) = (listener, base, exception) {
+            let needed = listener.tracking & (TRACKING_OPEN | TRACKING_ALWAYS) != 0;
+            is_over |= !needed && meaning.takes_new.get(&base).copied().unwrap_or(false);
+        }
+        if is_over && memory.replace(pins, place as usize, pin.0, 0) {
+            return;
+        }
+        let Round { facts, by_listener, pins } = &mut self.round;
+        *pins += 1;
+        facts.endpoints.insert(pin.endpoint());
+        if pin.is_of(record.hash) {
+            *by_listener.entry(record.listener).or_default() += 1;
+            if exception {
+                facts.listeners.insert(record.listener);
+                facts.bases.extend(base);
+            }
+        }
+    }
+
+    fn end_round(&mut self, meaning: &Meaning) {
+        self.next = 0;
+        let Round { mut facts, by_listener, pins } = std::mem::take(&mut self.round);
+        let full = by_listener.into_iter().filter(|&(_, pins)| pins >= meaning.share);
+        facts.full = full.map(|(id, _)| id).collect();
+        self.pins = pins;
+        if let Some(last) = self.last.replace(facts.clone()) {
+            let both = FlowFacts {
+                since_ns: last.since_ns,
+                listeners: last.listeners.union(&facts.listeners).copied().collect(),
+                bases: last.bases.union(&facts.bases).copied().collect(),
+                endpoints: last.endpoints.union(&facts.endpoints).copied().collect(),
+                full: facts.full,
+            };
+            self.facts = both;
+        } else {
+            self.facts = FlowFacts { since_ns: 0, ..facts };
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What is remembered of flows: exceptions to what hash and table say, and where tables are being changed.
+
+use core::cell::Cell;
+
+use super::{Target, Words};
+use crate::hash::mix;
+
+/// Flag: unpinned flows go by the table before; the change is open.
+pub const TRACKING_OPEN: u64 = 1;
+/// Flag: unpinned flows go by the current table, pinned ones may be elsewhere; the change is closing.
+pub const TRACKING_CLOSING: u64 = 2;
+/// Flag: any packet may be an exception, whatever the two tables say of its slot.
+pub const TRACKING_EVERY: u64 = 4;
+/// Flag: the table before was looked up by another hash.
+pub const TRACKING_REHASHED: u64 = 8;
+/// Flag: every flow is pinned, also where hash and table would do.
+pub const TRACKING_ALWAYS: u64 = 16;
+/// Flag: replies may prove flows to be exceptions. Always set with any other.
+pub const TRACKING_ON: u64 = 32;
+/// Flag: the service has its share of the pins; no more are made.
+pub const TRACKING_FULL: u64 = 64;
+
+/// What is under way at a listener; all-zero = nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(C)]
+pub struct TrackingEntry {
+    /// The table before the change.
+    pub previous: Target,
+    /// The seed of its hash.
+    pub previous_seed: [u64; 2],
+    /// When the last change came, in nanoseconds of the monotonic clock.
+    pub opened_ns: u64,
+    /// When an open change starts to close.
+    pub deadline_ns: u64,
+    /// 0.
+    pub spare: [u64; 2],
+    /// `TRACKING_…`. The last word, which is written first.
+    pub flags: u64,
+}
+
+/// A flow as both directions see it: that of the client's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Client, as [`crate::ip::IpAddress::words`] has it.
+    pub client: [u64; 2],
+    /// VIP, as [`super::Host::raw`].
+    pub vip: u32,
+    /// Port of the client and of the VIP, as on the wire.
+    pub ports: [u16; 2],
+    /// Protocol number.
+    pub protocol: u32,
+    /// 1 for IPv6.
+    pub v6: u32,
+}
+
+impl FlowKey {
+    /// Hash that pins are found by.
+    #[inline(always)]
+    pub const fn hash(&self, seed: &[u64; 2]) -> u64 {
+        let [client_port, vip_port] = self.ports;
+        let ports = (client_port as u64) << 48 | (vip_port as u64) << 32 | self.vip as u64;
+        let client = mix(mix(self.client[0] ^ seed[0]) ^ self.client[1]);
+        let vip = mix(ports ^ seed[1]);
+        mix(client.rotate_left(32).wrapping_add(vip) ^ self.protocol as u64)
+    }
+}
+
+/// The endpoint answered the SYN, and `endpoint_next` is known.
+pub const HALF_OPEN_ANSWERED: u16 = 1;
+
+/// A flow that began on an endpoint which hash and table would not name, and that has not proved real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct HalfOpen {
+    /// When it was last seen: nanoseconds of the monotonic clock.
+    pub time: u64,
+    /// Sequence number after the client's SYN.
+    pub client_next: u32,
+    /// Sequence number after the endpoint's SYN.
+    pub endpoint_next: u32,
+    /// Listener id.
+    pub listener: u32,
+    /// Endpoint id.
+    pub endpoint: u16,
+    /// `HALF_OPEN_…`
+    pub flags: u16,
+}
+
+/// Pins in one bucket: a cache line.
+pub const PINS_PER_BUCKET: u32 = 8;
+
+/// Pins that share a bucket. Kernel and agent change them at any time, each by one store.
+#[derive(Debug)]
+#[repr(C, align(8))]
+pub struct PinBucket([Cell<u64>; PINS_PER_BUCKET as usize]);
+
+impl PinBucket {
+    /// Of these words.
+    pub const fn new(words: [u64; PINS_PER_BUCKET as usize]) -> Self {
+        let [a, b, c, d, e, f, g, h] = words;
+        Self([
+            Cell::new(a),
+            Cell::new(b),
+            Cell::new(c),
+            Cell::new(d),
+            Cell::new(e),
+            Cell::new(f),
+            Cell::new(g),
+            Cell::new(h),
+        ])
+    }
+
+    /// The pin in a place, which is taken modulo the bucket's size.
+    #[inline(always)]
+    pub fn get(&self, place: u32) -> Pin {
+        let [first, ..] = &self.0;
+        // SAFETY: the place is below the size; volatile because others change it meanwhile.
+        Pin(unsafe { core::ptr::read_volatile(first.as_ptr().add((place % PINS_PER_BUCKET) as usize)) })
+    }
+
+    /// Sets the pin in a place.
+    #[inline(always)]
+    pub fn set(&self, place: u32, pin: Pin) {
+        let [first, ..] = &self.0;
+        // SAFETY: as above.
+        unsafe {
+            core::ptr::write_volatile(first.as_ptr().add((place % PINS_PER_BUCKET) as usize), pin.0);
+        }
+    }
+}
+
+/// A pin: a flow, known by 37 bits of its hash, and its endpoint. 0 = none.
+///
+/// From the lowest bit: endpoint id 16, age 8, client ended 1, endpoint ended 1, contested 1, tag 37.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Pin(pub u64);
+
+impl Pin {
+    /// The client sent FIN or RST. Anybody can: it counts only together with the next.
+    pub const CLIENT_ENDED: u64 = 1 << 24;
+    /// The endpoint sent FIN or RST.
+    pub const ENDPOINT_ENDED: u64 = 1 << 25;
+    /// A client's SYN with the same addresses and ports went to another endpoint.
+    pub const CONTESTED: u64 = 1 << 26;
+    /// Both sides are done.
+    pub const ENDED: u64 = Self::CLIENT_ENDED | Self::ENDPOINT_ENDED;
+    const TAG: u64 = !((1 << 27) - 1);
+    const AGE: u64 = 0xff << 16;
+    /// Units of age as powers of two of a nanosecond: 69 s of TCP, 2.1 s of UDP, 4.3 s of what has ended.
+    const TCP: u32 = 36;
+    const UDP: u32 = 31;
+    const OVER: u32 = 32;
+
+    /// A flow's pin.
+    #[inline(always)]
+    pub const fn new(hash: u64, endpoint: u16, udp: bool, now_ns: u64) -> Self {
+        Self((hash & Self::TAG) | endpoint as u64).touched(udp, now_ns)
+    }
+
+    /// Whether the place is free.
+    #[inline(always)]
+    pub const fn is_free(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether it may be that of a flow.
+    #[inline(always)]
+    pub const fn is_of(self, hash: u64) -> bool {
+        self.0 & Self::TAG == hash & Self::TAG && self.0 != 0
+    }
+
+    /// Endpoint id.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits")]
+    pub const fn endpoint(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Whether all of these bits are set.
+    #[inline(always)]
+    pub const fn has(self, bits: u64) -> bool {
+        self.0 & bits == bits
+    }
+
+    /// With these bits set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, bits: u64) -> Self {
+        Self(self.0 | bits)
+    }
+
+    /// As a packet leaves it that passes now.
+    #[inline(always)]
+    #[must_use]
+    pub const fn touched(self, udp: bool, now_ns: u64) -> Self {
+        let unit = self.unit(udp);
+        Self((self.0 & !Self::AGE) | ((now_ns >> unit) & 0xff) << 16)
+    }
+
+    /// Time since the last packet in nanoseconds, to a unit; correct up to 255 units.
+    #[inline(always)]
+    pub const fn idle_ns(self, udp: bool, now_ns: u64) -> u64 {
+        let unit = self.unit(udp);
+        ((now_ns >> unit).wrapping_sub(self.0 >> 16) & 0xff) << unit
+    }
+
+    #[inline(always)]
+    const fn unit(self, udp: bool) -> u32 {
+        if self.has(Self::ENDED) {
+            Self::OVER
+        } else if udp {
+            Self::UDP
+        } else {
+            Self::TCP
+        }
+    }
+}
+
+/// Longest idle times in seconds that an age can tell, with a unit to spare.
+pub const MAX_TCP_IDLE_SECS: u64 = 17_000;
+/// The same for UDP.
+pub const MAX_UDP_IDLE_SECS: u64 = 500;
+/// How long a pin stays after both sides are done.
+pub const ENDED_IDLE_NS: u64 = 3 << Pin::OVER;
+
+/// Whose pin it is, for those who look at all of them: the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(C)]
+pub struct PinRecord {
+    /// Client, as [`crate::ip::IpAddress::words`] has it.
+    pub client: [u64; 2],
+    /// Hash of the flow; where its tag is not that of the pin, the two are of different flows.
+    pub hash: u64,
+    /// Listener id.
+    pub listener: u32,
+    /// Port of the client and of the VIP, as on the wire.
+    pub ports: [u16; 2],
+}
+
+// SAFETY: repr(C), eight words, no padding, every bit pattern is a value.
+unsafe impl Words<8> for TrackingEntry {}
+// SAFETY: repr(C), 16 + 8 + 4 + 2 × 2 bytes, no padding, every bit pattern is a value.
+unsafe impl Words<4> for PinRecord {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_pin_is_of_its_flow_and_no_free_place_is_of_any() {
+        let pin = Pin::new(0xdead_beef_1234_5678, 77, false, 5 * SECOND);
+        assert!(pin.is_of(0xdead_beef_1234_5678) && !pin.is_of(0xdead_beee_1234_5678) && !pin.is_free());
+        assert_eq!(pin.endpoint(), 77);
+        assert!(!Pin::default().is_of(0) && Pin::default().is_free());
+        assert!(pin.with(Pin::CLIENT_ENDED).is_of(0xdead_beef_1234_5678));
+    }
+
+    #[test]
+    fn ages_are_told_to_a_unit_also_where_the_counter_comes_around() {
+        for start in [0, 3 * SECOND, 254 * (1 << 36), 255 * (1 << 36) + 9] {
+            for (udp, longest) in [(false, MAX_TCP_IDLE_SECS), (true, MAX_UDP_IDLE_SECS)] {
+                let pin = Pin::new(u64::MAX, 1, udp, start);
+                let unit = if udp { 1 << 31 } else { 1 << 36 };
+                for idle in [0, 1, unit, longest * SECOND] {
+                    let told = pin.idle_ns(udp, start + idle);
+                    assert!(told <= idle + unit && told + unit >= idle, "{told} of {idle}");
+                }
+            }
+        }
+        let over = Pin::new(1 << 40, 1, false, SECOND).with(Pin::ENDED).touched(false, SECOND);
+        assert!(over.idle_ns(false, SECOND + ENDED_IDLE_NS + (1 << 32)) >= ENDED_IDLE_NS);
+    }
+}

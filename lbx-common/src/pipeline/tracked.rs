@@ -1,0 +1,145 @@
+//! Packets of services where a flow may live elsewhere than its hash says: on their way to an endpoint, and back.
+
+use super::{PipelineAddress, drop, inbound::deliver, refuse::refuse};
+use crate::{
+    abi::{FlowKey, LISTENER_REJECTS, ListenerValue},
+    bytes::Be16,
+    ip::{Ip, IpAddress, TCP},
+    packet::Packet,
+    pins::Flow,
+    reason::{DropReason, Packed, Stage},
+    select::NOBODY,
+    tables::{Carry, Tables},
+    track,
+    transport::{self, Transport},
+};
+
+/// Stands for "no endpoint" where 0 is "not looked for"; there is no such entry.
+const NO_ENTRY: u32 = u32::MAX;
+
+/// Sequence and acknowledgement number of TCP; 0 of UDP.
+#[inline(always)]
+fn numbers<A, P: Packet>(packet: &P, ip: &Ip<A>) -> [u32; 2] {
+    if ip.protocol != TCP {
+        return [0; 2];
+    }
+    let header = transport::header::<A, P, 12>(packet, ip);
+    header.map_or([0; 2], |header| [header.be32::<4>().to_host(), header.be32::<8>().to_host()])
+}
+
+/// The key of a flow.
+#[inline(always)]
+pub(super) fn key<A: IpAddress>(
+    client: A,
+    vip: u32,
+    [client_port, vip_port]: [Be16; 2],
+    protocol: u8,
+) -> FlowKey {
+    let ports = [client_port.0, vip_port.0];
+    FlowKey { client: client.words(), vip, ports, protocol: u32::from(protocol), v6: u32::from(A::V6) }
+}
+
+/// Has the endpoint found of a client's packet whose hash does not say it.
+#[inline(always)]
+pub(super) fn ask<A: PipelineAddress, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ip: &Ip<A>,
+    transport: &Transport,
+    listener: &ListenerValue,
+    hash: u32,
+) -> Packed {
+    let inconsistent = drop(0, DropReason::Inconsistent);
+    let Some(vip) = ip.destination.host(tables) else { return inconsistent };
+    let flow = Flow {
+        key: key(ip.source, vip.raw, [transport.ports.source, transport.ports.destination], ip.protocol),
+        numbers: numbers(packet, ip),
+        listener: *listener,
+        more: hash,
+        flags: transport.flags.0.into(),
+        ..Flow::default()
+    };
+    if tables.look_into(&flow).is_none() {
+        return inconsistent;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "an offset below 8192")]
+    tables.keep(Carry { at: ip.at as u16, ..Carry::default() });
+    Packed::go_on(if A::V6 { Stage::TrackedV6 } else { Stage::TrackedV4 })
+}
+
+/// Finds it.
+#[inline(always)]
+pub(super) fn find_owner<A: PipelineAddress, T: Tables>(tables: &T, carry: &Carry) -> Packed {
+    let Some(flow) = tables.looked_into() else { return drop(0, DropReason::Inconsistent) };
+    let id = track::owner::<A, T>(tables, flow);
+    if flow.quoted != 0 {
+        tables.keep(Carry { endpoint: if id == NOBODY { NO_ENTRY } else { id }, ..*carry });
+        return Packed::go_on(if A::V6 { Stage::IcmpV6 } else { Stage::IcmpV4 });
+    }
+    if id != NOBODY {
+        tables.keep(Carry { endpoint: id, ..*carry });
+        return Packed::go_on(if A::V6 { Stage::DeliverV6 } else { Stage::DeliverV4 });
+    }
+    if flow.listener.flags & LISTENER_REJECTS == 0 {
+        return drop(0, DropReason::NoEndpoint);
+    }
+    let about = (A::PORT_UNREACHABLE, 0);
+    refuse::<A, T>(tables, usize::from(carry.at), (0, 0), DropReason::NoEndpoint, about)
+}
+
+/// The packet at `at`, to the endpoint that was found for it.
+#[inline(always)]
+pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    carry: &Carry,
+    at: usize,
+) -> Packed {
+    let (Some(ip), Some(transport)) = settled::<A, P, T>(packet, tables, at) else {
+        return drop(0, DropReason::Malformed);
+    };
+    let Some(flow) = tables.looked_into() else { return drop(0, DropReason::Inconsistent) };
+    deliver::<A, P, T, true>(packet, tables, &ip, &transport, &flow.listener, flow.more, carry.endpoint)
+}
+
+/// A reply at `at` in a tunnel packet that was admitted: what it proves is learned, then it goes its way.
+#[inline(always)]
+pub(super) fn confirm<A: PipelineAddress, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    carry: &Carry,
+    at: usize,
+) -> Packed {
+    if let (Some(inner), Some(transport)) = settled::<A, P, T>(packet, tables, at)
+        && let Some(host) = inner.source.host(tables)
+        && let Some(reply) = tables.reply(carry.vnet, host, inner.protocol, transport.ports.source)
+    {
+        let vip_port = reply.client_port(transport.ports.source);
+        let flow = Flow {
+            key: key(inner.destination, reply.vip, [transport.ports.destination, vip_port], inner.protocol),
+            numbers: numbers(packet, &inner),
+            listener: ListenerValue { id: reply.listener, ..ListenerValue::default() },
+            more: carry.vnet,
+            flags: u32::from(transport.flags.0),
+            ..Flow::default()
+        };
+        if let Some(flow) = tables.look_into(&flow) {
+            track::confirm(tables, flow, inner.source);
+        }
+    }
+    tables.keep(Carry { endpoint: 1, ..*carry });
+    Packed::go_on(if A::V6 { Stage::ReplyV6 } else { Stage::ReplyV4 })
+}
+
+/// The headers at `at`, which a stage before found good.
+#[inline(always)]
+fn settled<A: PipelineAddress, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    at: usize,
+) -> (Option<Ip<A>>, Option<Transport>) {
+    let Ok(ip): Result<Ip<A>, _> = A::parse(packet, at) else { return (None, None) };
+    let ip = if A::V6 { ip.settled(tables) } else { ip };
+    let transport = transport::parse(packet, &ip).ok();
+    (Some(ip), transport)
+}

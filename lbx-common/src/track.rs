@@ -1,0 +1,360 @@
+//! Which endpoint a flow lives on, where hash and table alone do not say: its table is being changed, or the endpoint
+//! in its slot takes no new flows, or did not a while ago.
+//!
+//! Three endpoints matter to a slot. The *base* owner is what the current table says. The *guess* is where a flow
+//! lives of which nothing is remembered: the owner by the table before while a change of tables is open, else the
+//! base owner. The *fresh* one gets new flows. A flow that begins where the three agree needs no memory. Any other
+//! is an exception: it is remembered as half-open, and as soon as it has proved real, by a pin.
+//!
+//! What proves it is the endpoint's reply ([`confirm`]), or that the client acknowledges it: nobody outside can cause
+//! that who does not see what lbx sends back. In direct return lbx sees no replies; there the packet after the first one does, so many a second.
+
+use crate::{
+    abi::{
+        ENDPOINT_DOWN, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry, HALF_OPEN_ANSWERED, HalfOpen,
+        Host, LISTENER_DSR, LISTENER_KEEPS, LISTENER_UNTRACKED, Pin, TRACKING_ALWAYS, TRACKING_FULL,
+        TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
+    },
+    bytes::Be16,
+    hash::{flow_hash, scale},
+    ip::{IpAddress, TCP, UDP},
+    pins::{self, Flow, NOWHERE},
+    select::{NOBODY, owner_of_new, table_hash},
+    tables::Tables,
+    transport::{Ports, TcpFlags},
+};
+
+/// What is counted about flows that are remembered. The numbers index the map `FLOWS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Event {
+    /// A packet that may be an exception.
+    Tracked = 0,
+    /// A flow was remembered as half-open.
+    HalfOpen = 1,
+    /// A flow was pinned.
+    Pinned = 2,
+    /// One was not: there is no room, or its service has its share.
+    NoRoom = 3,
+    /// One was not: too many proved themselves by a client's packet.
+    Limited = 4,
+}
+
+impl Event {
+    /// All events, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Tracked, Self::HalfOpen, Self::Pinned, Self::NoRoom, Self::Limited];
+
+    /// Stable name in CLI, API and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tracked => "tracked_packets",
+            Self::HalfOpen => "half_open",
+            Self::Pinned => "pinned",
+            Self::NoRoom => "no_room",
+            Self::Limited => "limited",
+        }
+    }
+}
+
+/// Packets of a client before its endpoint's first one that proves anything: a window without scaling.
+const FIRST_WINDOW: u32 = 1 << 16;
+/// A half-open flow of UDP is written again when it is this old.
+const REFRESH_NS: u64 = 1_000_000_000;
+
+/// Id of the endpoint for a client's packet that [`crate::select::steady`] has none for; [`NOBODY`] = none takes it.
+/// From one that an ICMP error is about nothing is learned.
+#[inline(always)]
+pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
+    let quoted = flow.quoted != 0;
+    let listener = &flow.listener;
+    let (Some(node), Some(tracking)) = (tables.node(), tables.tracking(listener.id)) else { return NOBODY };
+    tables.count_flow(Event::Tracked);
+    let target = listener.target;
+    let slot = scale(table_hash(target, client::<A>(flow), flow.more, &node.seed), target.slots());
+    if listener.flags & LISTENER_UNTRACKED != 0 {
+        return owner_of_new(tables, target, slot);
+    }
+    let place = pins::find(tables, flow.udp(), flow.hash);
+    let pinned = if place == NOWHERE { Pin::default() } else { pins::at(tables, flow.udp(), place) };
+    let mut on_pin = is_possible::<A, T>(tables, flow, u32::from(pinned.endpoint()));
+    let begins = !quoted && flow.flags().is_syn();
+    if begins && on_pin && pinned.has(Pin::ENDED) {
+        // A new connection with the ports of one that is over.
+        pins::put(tables, flow.udp(), place, Pin::default());
+        on_pin = false;
+    }
+    if begins && on_pin {
+        if takes_new(tables, u32::from(pinned.endpoint())) {
+            return u32::from(pinned.endpoint());
+        }
+        pins::put(tables, flow.udp(), place, pinned.with(Pin::CONTESTED));
+    }
+    if !begins {
+        if !on_pin || !quoted && pinned.has(Pin::CONTESTED) {
+            let half = tables.forget(half_open(tables, flow, node.udp_idle_ns));
+            let mut endpoint = half & (PROVES - 1);
+            if !is_possible::<A, T>(tables, flow, endpoint) {
+                endpoint = NOBODY;
+            } else if half & PROVES != 0 {
+                let by_client = listener.flags & LISTENER_DSR != 0;
+                prove(tables, flow, tracking, endpoint, !by_client || tables.may_pin());
+            } else if half & REFRESHES != 0 {
+                begin(tables, flow, endpoint);
+            }
+            if endpoint != NOBODY {
+                return endpoint;
+            }
+        }
+        if on_pin {
+            if !quoted {
+                pins::put(tables, flow.udp(), place, after_client(pinned, flow));
+            }
+            return u32::from(pinned.endpoint());
+        }
+    }
+    let base = owner_in(tables, target, slot);
+    let guess = guess::<A, T>(tables, flow, tracking, base);
+    let guess_usable = is_usable(tables, flow, guess);
+    if !flow.udp() && !begins && guess_usable {
+        return guess;
+    }
+    let fresh = owner_of_new(tables, target, slot);
+    // UDP does not say whether a flow begins. While those from before the change may still be there, all that are
+    // not known count as such.
+    let before =
+        flow.udp() && guess_usable && is_recent(tables, tracking, guess, flow.now_ns, node.udp_idle_ns);
+    let chosen = if before { guess } else { fresh };
+    let always = tracking.flags & TRACKING_ALWAYS != 0;
+    // Also where a pin of an older connection with the same ports stands in the way.
+    let exception = chosen != guess || chosen != base || chosen != fresh || always || on_pin;
+    if (begins || flow.udp() && !quoted) && exception && chosen != NOBODY {
+        begin(tables, flow, chosen);
+    }
+    chosen
+}
+
+/// Where a flow lives of which nothing is remembered.
+#[inline(never)]
+fn guess<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry, base: u32) -> u32 {
+    let previous = tracking.previous;
+    if tracking.flags & TRACKING_OPEN == 0 || previous.slots() == 0 {
+        return base;
+    }
+    let seed = &tracking.previous_seed;
+    let client = client::<A>(flow);
+    let flow_hash = if tracking.flags & TRACKING_REHASHED == 0 {
+        flow.more
+    } else {
+        let host = Host { v6: A::V6, raw: flow.key.vip };
+        let Some(vip) = A::from_host(host, tables) else { return base };
+        let [source, destination] = flow.key.ports.map(Be16);
+        let protocol = if flow.udp() { UDP } else { TCP };
+        flow_hash(client, vip, Ports { source, destination }, protocol, seed)
+    };
+    let hash = table_hash(previous, client, flow_hash, seed);
+    owner_in(tables, previous, scale(hash, previous.slots()))
+}
+
+/// The client of a flow.
+#[inline(always)]
+fn client<A: IpAddress>(flow: &Flow) -> A {
+    A::of_words(flow.key.client)
+}
+
+/// Beside an endpoint's id: the packet proves that its flow is real.
+const PROVES: u32 = 1 << 16;
+/// Beside an endpoint's id: its half-open flow is to be written again.
+const REFRESHES: u32 = 1 << 17;
+
+/// The endpoint of a half-open flow whose packet this is, with what that means; 0 = there is none.
+#[inline(never)]
+fn half_open<T: Tables>(tables: &T, flow: &Flow, udp_idle_ns: u64) -> u32 {
+    let quoted = flow.quoted != 0;
+    let Some(half) = tables.half_open(&flow.key) else { return 0 };
+    let endpoint = u32::from(half.endpoint);
+    if half.listener != flow.listener.id || !(quoted || matches(&half, flow, udp_idle_ns)) {
+        return 0;
+    }
+    endpoint | if quoted { 0 } else { meaning(&half, flow) }
+}
+
+/// What a client's packet of a half-open flow means. One that acknowledges just what the endpoint's SYN-ACK had
+/// proves that the client got that; and where lbx sees no replies, any has to do as a proof.
+#[inline(always)]
+fn meaning(half: &HalfOpen, flow: &Flow) -> u32 {
+    let by_client = flow.listener.flags & LISTENER_DSR != 0;
+    let acknowledges = !flow.udp() && flow.numbers == [half.client_next, half.endpoint_next];
+    if (by_client || acknowledges) && !flow.flags().ends() {
+        PROVES
+    } else if flow.udp() && flow.now_ns.wrapping_sub(half.time) > REFRESH_NS {
+        REFRESHES
+    } else {
+        0
+    }
+}
+
+#[inline(always)]
+fn owner_in<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
+    if target.slots() == 0 {
+        return NOBODY;
+    }
+    tables.slot(target, slot).map_or(NOBODY, u32::from)
+}
+
+/// Whether flows of UDP may be alive that began before the last change in a slot.
+#[inline(always)]
+fn is_recent<T: Tables>(tables: &T, tracking: &TrackingEntry, guess: u32, now_ns: u64, idle_ns: u64) -> bool {
+    let within = |since_ns: u64| since_ns != 0 && now_ns.wrapping_sub(since_ns) < idle_ns;
+    let since = tables.endpoint(guess).map_or(0, |endpoint| endpoint.since_ns);
+    within(since) || tracking.flags & TRACKING_OPEN != 0 && within(tracking.opened_ns)
+}
+
+/// Whether a packet that does not begin a flow may go to an endpoint. Established TCP stays also on one that is
+/// down, where the service says so: it may come back, and knows the connection then.
+#[inline(always)]
+fn is_usable<T: Tables>(tables: &T, flow: &Flow, id: u32) -> bool {
+    let Some(EndpointEntry { state, .. }) = tables.endpoint(id) else { return false };
+    let kept = !flow.udp() && flow.listener.flags & LISTENER_KEEPS != 0 && state & ENDPOINT_DOWN != 0;
+    state & ENDPOINT_USABLE != 0 || kept
+}
+
+/// The same of an endpoint that is remembered, and is the listener's. A pin is found by a part of a hash, and that of
+/// another flow may have the same: never may a packet get into somebody else's network for that.
+#[inline(never)]
+fn is_possible<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, id: u32) -> bool {
+    if id == NOBODY || !is_usable(tables, flow, id) {
+        return false;
+    }
+    let listener = &flow.listener;
+    if listener.flags & LISTENER_DSR != 0 {
+        return true;
+    }
+    let Some(endpoint) = tables.endpoint(id) else { return false };
+    let Some(host) = A::from_entry(&endpoint.address).host(tables) else { return false };
+    let port = endpoint.port_for(listener.first_port, Be16(flow.key.ports[1]));
+    let protocol = if flow.udp() { UDP } else { TCP };
+    let reply = tables.reply(endpoint.vnet, host, protocol, port);
+    reply.is_some_and(|reply| reply.listener == listener.id)
+}
+
+#[inline(always)]
+fn takes_new<T: Tables>(tables: &T, id: u32) -> bool {
+    tables.endpoint(id).is_some_and(|endpoint| endpoint.state & ENDPOINT_TAKES_NEW != 0)
+}
+
+/// Remembers the first packet of an exception. One that is sent again is the same.
+#[inline(never)]
+fn begin<T: Tables>(tables: &T, flow: &Flow, endpoint: u32) {
+    let Ok(endpoint) = u16::try_from(endpoint) else { return };
+    let client_next = flow.numbers[0].wrapping_add(1);
+    let listener = flow.listener.id;
+    if !flow.udp()
+        && let Some(known) = tables.half_open(&flow.key)
+        && (known.client_next, known.endpoint, known.listener) == (client_next, endpoint, listener)
+    {
+        return;
+    }
+    let half = HalfOpen { time: flow.now_ns, client_next, listener, endpoint, ..HalfOpen::default() };
+    tables.set_half_open(&flow.key, half);
+    tables.count_flow(Event::HalfOpen);
+}
+
+/// Whether a packet is one of the connection that is half-open. Anybody can send a SYN with the addresses of a live
+/// flow; its packets do not have the numbers that the SYN and its answer had.
+#[inline(always)]
+fn matches(half: &HalfOpen, flow: &Flow, udp_idle_ns: u64) -> bool {
+    if flow.udp() {
+        return flow.now_ns.wrapping_sub(half.time) < udp_idle_ns;
+    }
+    let [sequence, acknowledgement] = flow.numbers;
+    let answered = half.flags & HALF_OPEN_ANSWERED != 0
+        && acknowledgement.wrapping_sub(half.endpoint_next) < FIRST_WINDOW;
+    let seen = answered || flow.listener.flags & LISTENER_DSR != 0;
+    seen && sequence.wrapping_sub(half.client_next) < FIRST_WINDOW
+}
+
+/// Pins a flow that has proved real, where it may.
+#[inline(always)]
+fn prove<T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry, endpoint: u32, may: bool) {
+    if tracking.flags & TRACKING_FULL != 0 {
+        tables.count_flow(Event::NoRoom);
+    } else if may {
+        pins::pin(tables, flow, endpoint);
+    } else {
+        tables.count_flow(Event::Limited);
+    }
+}
+
+/// A pin after a packet of its client. In direct return nobody sees the endpoint's end, and the client's alone says
+/// nothing.
+#[inline(always)]
+fn after_client(pin: Pin, flow: &Flow) -> Pin {
+    let ends = flow.flags().ends() && flow.listener.flags & LISTENER_DSR == 0;
+    let pin = if ends { pin.with(Pin::CLIENT_ENDED) } else { pin };
+    pin.touched(flow.udp(), flow.now_ns)
+}
+
+/// Learns from a reply of a listener: a half-open flow has proved real, or a pinned one is alive.
+#[inline(always)]
+pub fn confirm<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
+    let flags = flow.flags();
+    if !flags.has_syn() {
+        let place = pins::find(tables, flow.udp(), flow.hash);
+        let pin = if place == NOWHERE { Pin::default() } else { pins::at(tables, flow.udp(), place) };
+        if !pin.has(Pin::CONTESTED) && is_at(tables, u32::from(pin.endpoint()), flow.more, source) {
+            let pin = pin.with(ended(flags)).touched(flow.udp(), flow.now_ns);
+            pins::put(tables, flow.udp(), place, pin);
+            return;
+        }
+        if flags.has_rst() {
+            return;
+        }
+    }
+    let (Some(half), Some(tracking)) = (tables.half_open(&flow.key), tables.tracking(flow.listener.id))
+    else {
+        return;
+    };
+    if half.listener != flow.listener.id || !is_at(tables, u32::from(half.endpoint), flow.more, source) {
+        return;
+    }
+    if flags.has_syn() {
+        let endpoint_next = flow.numbers[0].wrapping_add(1);
+        let flags = half.flags | HALF_OPEN_ANSWERED;
+        if (endpoint_next, flags) != (half.endpoint_next, half.flags) {
+            tables.set_half_open(&flow.key, HalfOpen { endpoint_next, flags, ..half });
+        }
+    } else {
+        prove(tables, flow, tracking, u32::from(half.endpoint), true);
+    }
+}
+
+/// What the flags of an endpoint's packet say of its end.
+#[inline(always)]
+const fn ended(flags: TcpFlags) -> u64 {
+    if flags.has_rst() {
+        Pin::ENDED
+    } else if flags.ends() {
+        Pin::ENDPOINT_ENDED
+    } else {
+        0
+    }
+}
+
+/// Whether an endpoint is where a packet came from. Two pools may have the same one under two ids.
+#[inline(always)]
+fn is_at<A: IpAddress, T: Tables>(tables: &T, id: u32, vnet: u32, source: A) -> bool {
+    let at = |endpoint: &EndpointEntry| endpoint.vnet == vnet && A::from_entry(&endpoint.address) == source;
+    tables.endpoint(id).is_some_and(at)
+}
+
+impl EndpointEntry {
+    /// The endpoint's port for a port of a listener: as far from its first one.
+    #[inline(always)]
+    pub const fn port_for(&self, first_port: u16, port: Be16) -> Be16 {
+        if self.port.0 == 0 {
+            return port;
+        }
+        let offset = port.to_host().wrapping_sub(first_port);
+        Be16::new(self.port.to_host().wrapping_add(offset))
+    }
+}
