@@ -24,7 +24,7 @@ use crate::{
     api::{self, YamlLoader},
     config::{self, model::Model},
     health::HealthChecker,
-    net::{netlink, next_hop, path_mtu, probe_path::LBX0},
+    net::{devices, netlink, next_hop, path_mtu, probe_path::LBX0},
     reconcile::{Found, Handle, Inputs, Kernel, KernelError, Outputs, Reconciler, Start},
     store::{ConfigFile, Store, seed},
 };
@@ -82,12 +82,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (reload, reloads) = mpsc::channel(1);
     let stop = Stop::default();
     let (heard, too_big) = mpsc::channel(64);
-    let inputs = Inputs { commands, observations, next_hops, too_big, reload: reloads };
+    let (told, changed_devices) = mpsc::channel(64);
+    let inputs =
+        Inputs { commands, observations, next_hops, too_big, devices: changed_devices, reload: reloads };
     let mut task = tokio::spawn(reconciler.run(stop.task.clone(), inputs));
     let mut health =
         HealthChecker::new(Some(LBX0.to_owned())).spawn(stop.checkers.clone(), targets_seen, observed);
     let mut watcher = next_hop::spawn(stop.checkers.clone(), remotes_seen, doubted, resolved)?;
     let mut listener = path_mtu::spawn(stop.checkers.clone(), heard)?;
+    let mut devices = devices::spawn(stop.checkers.clone(), told)?;
     let yaml = YamlLoader { load: config::load_yaml, locate: config::locate };
     let mut server = tokio::spawn(api::serve(socket, handle, yaml, stop.api.clone()));
     tracing::info!(adopted, revision, socket = %options.socket.display(), "ready");
@@ -98,6 +101,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ended = &mut health => Err(unexpected("the health checker", ended)),
         ended = &mut watcher => Err(unexpected("the next-hop watcher", ended)),
         ended = &mut listener => Err(unexpected("the listener for what routers say", ended)),
+        ended = &mut devices => Err(unexpected("the watcher of devices", ended)),
         ended = &mut server => Err(unexpected("the API", ended)),
     };
     stop.api.cancel();
@@ -106,6 +110,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     finish("the health checker", health).await;
     finish("the next-hop watcher", watcher).await;
     finish("the listener for what routers say", listener).await;
+    finish("the watcher of devices", devices).await;
     stop.task.cancel();
     finish("the data plane task", task).await;
     if options.detach_on_exit {

@@ -71,7 +71,9 @@ pub fn status() -> StatusReport {
     serde_json::from_value(json!({
         "version": "0.1.0", "abi_version": 1, "pid": 77, "uptime_secs": 61, "store": "embedded /var/lib/lbx",
         "revision": 8, "adopted": true, "map_writes": 12,
-        "interfaces": [{"name": "eth0", "role": "both", "mode": "generic", "warnings": ["the driver has no XDP"]}],
+        "interfaces": [{"name": "eth0", "role": "both", "link": "up", "mode": "generic",
+                        "warnings": ["the driver has no XDP"]},
+                       {"name": "eth9", "role": "both", "link": "missing", "warnings": ["it does not exist"]}],
         "tunnels": [{"virtual_network": "east", "tunnel": "a", "encap": "gre", "remote": "198.51.100.7",
                      "inner_mtu": 1472, "next_hop": {"interface": "eth1", "mac": "02:00:00:00:00:01"}},
                     {"virtual_network": "west", "tunnel": "b", "encap": "geneve", "remote": "2001:db8::7",

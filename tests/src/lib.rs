@@ -7,7 +7,7 @@
 //! | [`offload`], [`xdp`] | devices that behave like real ones: real checksums, native XDP transmission |
 //! | [`gateway`] | the far end of a tunnel for kernels without a device of its kind |
 //! | [`family`] | IPv4 or IPv6 |
-//! | [`servers`], [`client`], [`http`], [`path_mtu`] | what sends and answers |
+//! | [`servers`], [`client`], [`busy`], [`http`], [`path_mtu`] | what sends and answers |
 //! | [`capture`], [`traffic`], [`documented`] | what was on the wire; what must be true of it |
 //! | [`agent`], [`config`] | lbx itself, as processes |
 //! | [`lab`] | the programs alone, run on single packets |
@@ -23,6 +23,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod busy;
 pub mod capture;
 pub mod cleanup;
 pub mod client;

@@ -1,4 +1,4 @@
-//! Waiting for something that sends no event.
+//! Waiting for something that sends no event, and doing something at a steady pace.
 
 use std::{
     thread,
@@ -20,5 +20,17 @@ pub fn until<T>(what: &str, limit: Duration, mut question: impl FnMut() -> Resul
             bail!("waited {limit:?} in vain: {what}");
         }
         thread::sleep(STEP);
+    }
+}
+
+/// Does something again and again, beginning every `interval` where that is long enough, until it answers.
+pub fn every<T>(interval: Duration, mut action: impl FnMut() -> Option<T>) -> T {
+    let mut due = Instant::now();
+    loop {
+        if let Some(answer) = action() {
+            return answer;
+        }
+        due = (due + interval).max(Instant::now());
+        thread::sleep(due.saturating_duration_since(Instant::now()));
     }
 }

@@ -1,6 +1,6 @@
 //! Attaches programs to interfaces by pinned links, which outlive the agent.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, path::Path};
 
 use aya::{
     Ebpf,
@@ -17,7 +17,10 @@ use lbx_common::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::pins::{PinError, Pins};
+use super::{
+    link,
+    pins::{PinError, Pins},
+};
 
 /// Name of the pinned link of the guard on `lbx0`.
 const GUARD_LINK: &str = "lbx0%guard";
@@ -81,25 +84,95 @@ pub struct Attachments {
     /// Name of the pin of the programs' stages.
     stages: String,
     attached: BTreeMap<String, Attached>,
+    /// Interfaces of the node that are not attached, and why.
+    waiting: BTreeMap<String, Waiting>,
+}
+
+/// Why an interface of the node is not attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// It does not exist: it is attached when it appears.
+    Absent,
+    /// It was refused: it is tried again.
+    Refused(String),
 }
 
 impl Attachments {
     /// Nothing attached yet by this agent; pinned links of an earlier one are taken over when their
     /// interface is asked for.
     pub fn new(programs: Ebpf, pins: Pins, stages: String) -> Self {
-        Self { programs, pins, stages, attached: BTreeMap::new() }
+        Self { programs, pins, stages, attached: BTreeMap::new(), waiting: BTreeMap::new() }
     }
 
-    /// Attaches to the node's interfaces. What is right already stays untouched.
+    /// Attaches to the node's interfaces. What is right already stays untouched; one that does not exist is waited
+    /// for.
     pub fn interfaces(&mut self, wanted: &[Interface]) -> Result<(), AttachError> {
-        wanted.iter().try_for_each(|interface| {
-            let program = match interface.role {
-                Role::Public => program_name::PUBLIC,
-                Role::Underlay => program_name::UNDERLAY,
-                Role::Both => program_name::BOTH,
-            };
-            self.xdp(&interface.name, program, interface.mode)
-        })
+        self.waiting.retain(|name, _| wanted.iter().any(|interface| interface.name == *name));
+        wanted.iter().try_for_each(|interface| self.interface(interface))
+    }
+
+    /// The same after devices came or went: one that is refused keeps none of the others from being attached, and is
+    /// told by [`Self::waiting`].
+    pub fn renew(&mut self, wanted: &[Interface]) {
+        for interface in wanted {
+            if let Err(error) = self.interface(interface) {
+                self.wait_for(&interface.name, Waiting::Refused(error.to_string()));
+            }
+        }
+    }
+
+    /// Why an interface of the node is not attached.
+    pub fn waiting(&self, name: &str) -> Option<&Waiting> {
+        self.waiting.get(name)
+    }
+
+    /// Whether trying again may attach an interface that was refused.
+    pub fn any_refused(&self) -> bool {
+        self.waiting.values().any(|waiting| *waiting != Waiting::Absent)
+    }
+
+    /// Indexes of all devices that are attached.
+    pub fn devices(&self) -> impl Iterator<Item = u32> {
+        self.attached.values().map(|attached| attached.ifindex)
+    }
+
+    fn interface(&mut self, interface: &Interface) -> Result<(), AttachError> {
+        let Interface { name, role, mode } = interface;
+        let program = match role {
+            Role::Public => program_name::PUBLIC,
+            Role::Underlay => program_name::UNDERLAY,
+            Role::Both => program_name::BOTH,
+        };
+        match self.xdp(name, program, *mode) {
+            Ok(()) => {
+                self.waiting.remove(name);
+                Ok(())
+            }
+            Err(AttachError::NoInterface(_)) => {
+                // The link of a device that goes by another name now must not stay: the name is what counts.
+                self.attached.remove(name);
+                if self.pins.link(name).exists() {
+                    self.unpin(name)?;
+                }
+                self.wait_for(name, Waiting::Absent);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps in mind why an interface is not attached, and says it once.
+    fn wait_for(&mut self, interface: &str, why: Waiting) {
+        if self.waiting.get(interface) == Some(&why) {
+            return;
+        }
+        match &why {
+            Waiting::Absent => {
+                tracing::warn!(interface, "the interface does not exist: it is attached when it appears");
+            }
+            Waiting::Refused(reason) => tracing::error!(interface, "{reason}; trying again"),
+        }
+        self.waiting.insert(interface.to_owned(), why);
     }
 
     /// Detaches from interfaces that are no longer wanted.
@@ -128,18 +201,19 @@ impl Attachments {
         let ifindex = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
         let wanted = Attached { program, ifindex, mode };
         let current = self.attached.get(name);
-        if current == Some(&wanted) {
+        let pin = self.pins.link(name);
+        // Not where the interface was made anew under its name, or got the name of another one.
+        let leads_there = leads_to(&pin, ifindex);
+        if leads_there && current == Some(&wanted) {
             return Ok(());
         }
         // A link cannot change its mode: it is made anew.
         let same_mode = current.is_none_or(|current| current.mode == mode);
-        let pin = self.pins.link(name);
         if pin.exists() {
-            if same_mode && self.replace(name, program)? {
+            if leads_there && same_mode && self.replace(name, program)? {
                 self.attached.insert(name.to_owned(), wanted);
                 return Ok(());
             }
-            // Or the interface was made anew under the same name, and the old link leads nowhere.
             self.unpin(name)?;
         }
         let id = match mode {
@@ -200,10 +274,10 @@ impl Attachments {
         let name = "lbx0";
         let ifindex = if_nametoindex(name).map_err(|_| AttachError::NoInterface(name.to_owned()))?;
         let wanted = Attached { program: program_name::GUARD, ifindex, mode: AttachMode::Auto };
-        if self.attached.get(GUARD_LINK) == Some(&wanted) {
+        let pin = self.pins.link(GUARD_LINK);
+        if leads_to(&pin, ifindex) && self.attached.get(GUARD_LINK) == Some(&wanted) {
             return Ok(());
         }
-        let pin = self.pins.link(GUARD_LINK);
         let pinned =
             if pin.exists() { Some(PinnedLink::from_pin(&pin).map_err(|e| broken(name, &e))?) } else { None };
         let program = self.programs.program_mut(program_name::GUARD).ok_or_else(|| AttachError::Link {
@@ -241,6 +315,11 @@ impl Attachments {
         self.attached.remove(name);
         Ok(self.pins.remove_link(name)?)
     }
+}
+
+/// Whether the link pinned there is one of this device.
+fn leads_to(pin: &Path, ifindex: u32) -> bool {
+    link::device(pin).is_ok_and(|device| device == Some(ifindex))
 }
 
 fn wrong(interface: &str, source: ProgramError) -> AttachError {

@@ -16,7 +16,7 @@ mod pins;
 mod prefixes;
 mod programs;
 
-pub use attach::{AttachError, Attachments};
+pub use attach::{AttachError, Attachments, Waiting};
 pub use buckets::{Full, buckets_for, mend};
 pub use counters::{Counters, CountersError, KernelCounters, NoCounters};
 pub use diff::{ApplyError, Step, apply, diff, update_endpoint};

@@ -5,6 +5,7 @@
 //! lbx (its two devices, its routing tables, its rule priorities, the neighbour entries of gateways) and
 //! never a map or a program.
 
+pub mod devices;
 pub mod ethtool;
 pub mod netlink;
 pub mod next_hop;

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use futures_util::{StreamExt, TryStreamExt};
-use lbx_common::api::AttachMode;
+use lbx_common::api::{AttachMode, LinkState};
 use rtnetlink::{
     Handle,
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
+        link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourAttribute, NeighbourMessage},
         route::RouteAddress,
     },
@@ -116,17 +116,29 @@ pub(crate) async fn vlan_devices(handle: &Handle) -> Result<BTreeMap<u32, (u32, 
     Ok(found)
 }
 
-/// How the XDP program of a device runs; `None` where there is none.
-pub(crate) async fn xdp_mode(handle: &Handle, name: &str) -> Result<Option<AttachMode>, NetError> {
-    for attribute in link_by_name(handle, name).await?.into_iter().flat_map(|link| link.attributes) {
+/// The state of a device, and how its XDP program runs; `None` where there is none.
+pub async fn link_state(handle: &Handle, name: &str) -> Result<(LinkState, Option<AttachMode>), NetError> {
+    let Some(link) = link_by_name(handle, name).await? else { return Ok((LinkState::Missing, None)) };
+    let state = if !link.header.flags.contains(LinkFlags::Up) {
+        LinkState::Down
+    } else if !link.header.flags.contains(LinkFlags::LowerUp) {
+        LinkState::NoCarrier
+    } else {
+        LinkState::Up
+    };
+    Ok((state, xdp_mode(&link)))
+}
+
+fn xdp_mode(link: &LinkMessage) -> Option<AttachMode> {
+    for attribute in &link.attributes {
         let LinkAttribute::Xdp(xdp) = attribute else { continue };
         for attribute in xdp {
             if let LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Hardware) = attribute {
-                return Ok(Some(AttachMode::Native));
+                return Some(AttachMode::Native);
             } else if let LinkXdp::Attached(XdpAttached::SocketBuffer) = attribute {
-                return Ok(Some(AttachMode::Generic));
+                return Some(AttachMode::Generic);
             }
         }
     }
-    Ok(None)
+    None
 }

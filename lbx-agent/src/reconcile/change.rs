@@ -93,8 +93,10 @@ impl Reconciler {
                     .to_owned(),
             ));
         }
+        // One that is in force may be gone for a while. A new one that is not there is a slip of the pen.
+        let in_force = |name: &str| self.model.interfaces.iter().any(|interface| interface.name == name);
         for (index, interface) in model.interfaces.iter().enumerate() {
-            if if_nametoindex(interface.name.as_str()).is_err() {
+            if !in_force(&interface.name) && if_nametoindex(interface.name.as_str()).is_err() {
                 let message = format!("`{}` does not exist on this host: see `ip link`", interface.name);
                 return Err(refused(format!("node.interfaces[{index}].name"), message));
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use lbx_common::api::{AttachMode, Family};
+use lbx_common::api::{AttachMode, Family, LinkState};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
@@ -117,11 +117,21 @@ impl Kernel {
         Ok(())
     }
 
-    /// How the kernel runs the XDP program of an interface.
-    pub async fn mode(&self, interface: &str) -> Option<AttachMode> {
-        netlink::xdp_mode(&self.netlink, interface).await.unwrap_or_else(|error| {
+    /// The same after devices came or went. An interface that is refused is tried again, see
+    /// [`Attachments::any_refused`], and keeps nothing else from being done.
+    pub async fn renew(&mut self, model: &Model) -> Result<(), KernelError> {
+        self.attachments.renew(&model.interfaces);
+        self.probe_path = probe_path::ensure(&self.netlink, &wanted(model)).await?;
+        self.attachments.probe_path()?;
+        self.vlans = netlink::vlan_devices(&self.netlink).await?;
+        Ok(())
+    }
+
+    /// State of an interface, and how the kernel runs its XDP program.
+    pub async fn link(&self, interface: &str) -> (LinkState, Option<AttachMode>) {
+        netlink::link_state(&self.netlink, interface).await.unwrap_or_else(|error| {
             tracing::warn!(interface, %error, "cannot see how XDP is attached");
-            None
+            (LinkState::Missing, None)
         })
     }
 

@@ -5,6 +5,7 @@
 //! nothing. A verdict writes the endpoint's bits at once and only then asks whether the plan is another one.
 
 mod change;
+mod devices;
 mod findings;
 mod handle;
 mod kernel;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    devices::Devices,
     findings::{Findings, Name},
     handle::Command,
     path_mtus::PathMtus,
@@ -45,6 +47,7 @@ use crate::{
     dataplane::{Image, Sizes, apply, diff, update_endpoint},
     health::{Observation, Target, TargetKey},
     net::{
+        devices::Changed,
         next_hop::{NextHop, NextHopEvent},
         path_mtu::TooBig,
     },
@@ -88,6 +91,8 @@ pub struct Inputs {
     pub next_hops: mpsc::Receiver<NextHopEvent>,
     /// From routers.
     pub too_big: mpsc::Receiver<TooBig>,
+    /// From the watcher of devices.
+    pub devices: mpsc::Receiver<Changed>,
     /// Each message asks to read the configuration file again.
     pub reload: mpsc::Receiver<()>,
 }
@@ -119,6 +124,7 @@ pub struct Reconciler {
     rerouted: bool,
     /// The maps are not what they should be: something failed.
     unfinished: bool,
+    devices: Devices,
     outputs: Outputs,
     started: Instant,
     /// What the maps hold since the last pass.
@@ -149,6 +155,7 @@ impl Reconciler {
             ids: BTreeMap::new(),
             rerouted: false,
             unfinished: false,
+            devices: Devices::default(),
             outputs,
             started: Instant::now(),
             image: Image::default(),
@@ -193,6 +200,13 @@ impl Reconciler {
                 }
                 () = at(self.next_sweep) => self.sweep(),
                 () = at(self.next_deadline()) => true,
+                Some(mut changed) = inputs.devices.recv() => {
+                    while let Ok(more) = inputs.devices.try_recv() {
+                        changed.merge(more);
+                    }
+                    self.devices_changed(&changed).await
+                }
+                () = at(self.devices.retry) => self.renew_devices().await,
                 () = at(self.path_mtus.next_expiry()) => self.path_mtus.expire(Instant::now()),
                 Some(()) = inputs.reload.recv() => { self.reload().await; false }
                 changed = self.store.changed() => {

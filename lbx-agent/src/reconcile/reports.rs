@@ -6,8 +6,8 @@ use lbx_common::{
     abi::{ABI_VERSION, Host, MAX_REASONS, PeerKey, TUNNEL_DOWN, TUNNEL_RESOLVED, TunnelEntry, map_name},
     api::{
         AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, Interface,
-        InterfaceStatus, MapFill, NextHopStatus, PoolHealth, PoolState, Prefix, ServiceStats, StatsReport,
-        StatusReport, Traffic, TunnelHealth, TunnelStatus,
+        InterfaceStatus, LinkState, MapFill, NextHopStatus, PoolHealth, PoolState, Prefix, ServiceStats,
+        StatsReport, StatusReport, Traffic, TunnelHealth, TunnelStatus,
     },
     reason::DropReason,
 };
@@ -17,7 +17,7 @@ use nix::net::if_::if_indextoname;
 use super::Reconciler;
 use crate::{
     config::model::{Endpoint, Pool, Service},
-    dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, lines_for},
+    dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, Waiting, lines_for},
     net::ethtool,
     plan::{ListenerIdentity, health_of, known_host, known_tunnel, listener_identity, listener_ids},
 };
@@ -174,12 +174,14 @@ impl Reconciler {
         let image = Image::observe(&self.kernel.memory);
         let mut interfaces = Vec::new();
         for interface in &self.model.interfaces {
-            let mode = self.kernel.mode(&interface.name).await;
+            let (link, mode) = self.kernel.link(&interface.name).await;
+            let waiting = self.kernel.attachments.waiting(&interface.name);
             interfaces.push(InterfaceStatus {
                 name: interface.name.clone(),
                 role: interface.role,
+                link,
                 mode,
-                warnings: warnings(interface, mode),
+                warnings: warnings(interface, link, mode, waiting),
             });
         }
         StatusReport {
@@ -218,20 +220,30 @@ impl Reconciler {
 }
 
 /// What a user should know about how an interface is attached.
-fn warnings(interface: &Interface, mode: Option<AttachMode>) -> Vec<String> {
+fn warnings(
+    interface: &Interface,
+    link: LinkState,
+    mode: Option<AttachMode>,
+    waiting: Option<&Waiting>,
+) -> Vec<String> {
     let name = &interface.name;
     let mut warnings = Vec::new();
+    if let Some(Waiting::Refused(reason)) = waiting {
+        warnings.push(reason.clone());
+    }
+    if link == LinkState::Missing {
+        warnings.push("there is no interface of that name: it is attached when it appears".to_owned());
+        return warnings;
+    }
     match (mode, interface.mode) {
-        (None, _) => warnings.push(
-            "no XDP program is attached: the interface is gone or was made anew, and is attached at the next \
-             change or start"
-                .to_owned(),
-        ),
+        (None, _) => warnings.push("no XDP program is attached".to_owned()),
         (Some(AttachMode::Generic), wanted) => {
             warnings.push(match wanted {
-                AttachMode::Native => "attached in generic mode by an earlier agent: `lbx-agent detach` and a \
+                AttachMode::Native => {
+                    "attached in generic mode by an earlier agent: `lbx-agent detach` and a \
                                        start attach in native mode"
-                    .to_owned(),
+                        .to_owned()
+                }
                 AttachMode::Auto | AttachMode::Generic => "generic mode is slow".to_owned(),
             });
             if ethtool::is_on(name, &ethtool::GRO) {
@@ -242,6 +254,9 @@ fn warnings(interface: &Interface, mode: Option<AttachMode>) -> Vec<String> {
             }
         }
         (Some(AttachMode::Native | AttachMode::Auto), _) => {}
+    }
+    if link == LinkState::Down {
+        warnings.push(format!("it is down: `ip link set {name} up`"));
     }
     if ethtool::has_lro(name) {
         warnings.push(format!("LRO merges packets before lbx sees them: `ethtool -K {name} lro off`"));

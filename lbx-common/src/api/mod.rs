@@ -33,5 +33,7 @@ pub use service::{
     SessionAffinity, default_drain,
 };
 pub use stats::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
-pub use status::{InterfaceStatus, MapFill, NextHopStatus, PathMtuStatus, StatusReport, TunnelStatus};
+pub use status::{
+    InterfaceStatus, LinkState, MapFill, NextHopStatus, PathMtuStatus, StatusReport, TunnelStatus,
+};
 pub use vnet::{Encap, Inner, ProbeSource, Tunnel, VirtualNetwork};

@@ -38,12 +38,40 @@ pub struct InterfaceStatus {
     pub name: String,
     /// What arrives there.
     pub role: Role,
+    /// Whether it is there and up.
+    pub link: LinkState,
     /// How the program is attached: `native` or `generic`; absent where none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<AttachMode>,
     /// What to know about it, as why native mode was not to be had; empty when all is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// State of a network interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// Up, with a carrier.
+    Up,
+    /// Up, but nobody is at the other end.
+    NoCarrier,
+    /// Switched off.
+    Down,
+    /// There is no interface of that name.
+    Missing,
+}
+
+impl LinkState {
+    /// Its name in the API and in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::NoCarrier => "no-carrier",
+            Self::Down => "down",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 /// A tunnel and the way to its gateway.

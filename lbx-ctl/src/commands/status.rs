@@ -29,12 +29,13 @@ fn render(report: &StatusReport, width: Option<u16>) -> String {
          data plane map layout {abi_version}, maps {maps}, {map_writes} writes since\n",
         span(*uptime_secs)
     );
-    let mut interfaces = Table::new(["INTERFACE", "ROLE", "XDP", "WARNINGS"]);
+    let mut interfaces = Table::new(["INTERFACE", "ROLE", "LINK", "XDP", "WARNINGS"]);
     for interface in &report.interfaces {
         let warnings = cell(interface.warnings.join("; "));
         interfaces.row([
             cell(&interface.name),
             cell(role(interface.role)),
+            cell(interface.link.as_str()),
             cell(mode(interface.mode)),
             warnings,
         ]);
@@ -105,8 +106,9 @@ mod tests {
              config     revision 8, embedded /var/lib/lbx\n\
              data plane map layout 1, maps adopted from an earlier agent, 12 writes since\n\
              \n\
-             INTERFACE  ROLE  XDP      WARNINGS\n\
-             eth0       both  generic  the driver has no XDP\n\
+             INTERFACE  ROLE  LINK     XDP      WARNINGS\n\
+             eth0       both  up       generic  the driver has no XDP\n\
+             eth9       both  missing  none     it does not exist\n\
              \n\
              TUNNEL  ENCAP   REMOTE        INNER MTU  PATH MTU  NEXT HOP\n\
              east/a  gre     198.51.100.7       1472         -  02:00:00:00:00:01 by eth1\n\

@@ -15,6 +15,7 @@ mod extra;
 mod far_end;
 mod leaks;
 mod plan;
+mod plugs;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -26,7 +27,7 @@ use nix::unistd::geteuid;
 
 use self::{
     boxes::{address, bridge, cable, ip_sysctls, link_local, native},
-    leaks::Leaks,
+    plugs::Plugs,
 };
 pub use self::{
     extra::ExtraTunnel,
@@ -60,7 +61,7 @@ pub struct Topology {
     /// The second virtual network.
     pub west: Vnet,
     _native: Vec<FixedVerdict>,
-    _leaks: Leaks,
+    plugs: Plugs,
     /// The client's namespace.
     pub client_netns: Netns,
     /// The namespace that lbx runs in: strict `rp_filter`, no `ip_forward`.
@@ -118,23 +119,11 @@ impl Topology {
         let switch = make("switch")?;
         bridge(&switch, "switch0")?;
 
-        cable((&client, PUBLIC_DEVICE), (&lbx, PUBLIC_DEVICE), PUBLIC_MTU)?;
-        for (netns, ipv4, ipv6, host) in
-            [(&client, CLIENT, CLIENT_V6, 2), (&lbx, LBX_PUBLIC, LBX_PUBLIC_V6, 1)]
-        {
-            address(netns, PUBLIC_DEVICE, ipv4)?;
-            address(netns, PUBLIC_DEVICE, ipv6)?;
-            link_local(netns, PUBLIC_DEVICE, host)?;
-        }
-        client.ip(&format!("route add 203.0.113.0/24 via {LBX_PUBLIC}"))?;
-        client.ip(&format!("route add 2001:db8:203::/64 via {LBX_PUBLIC_V6}"))?;
-        cable((&lbx, UNDERLAY_DEVICE), (&switch, "lbx"), underlay_mtu)?;
-        address(&lbx, UNDERLAY_DEVICE, LBX_UNDERLAY)?;
-        address(&lbx, UNDERLAY_DEVICE, LBX_UNDERLAY_V6)?;
-        link_local(&lbx, UNDERLAY_DEVICE, 1)?;
-        switch.ip("link set dev lbx master switch0")?;
+        let plugs = Plugs::new(underlay_mtu);
+        plugs.plug_public(&client, &lbx)?;
+        plugs.plug_underlay(&lbx, &switch)?;
 
-        let mut all_native = vec![native(&client, PUBLIC_DEVICE)?, native(&switch, "lbx")?];
+        let mut all_native = Vec::new();
         let mut vnet = |plan: VnetPlan, host: u16| -> Result<Vnet> {
             let gateway = make(&format!("gw-{}", plan.name))?;
             ip_sysctls(&gateway, 1, 0)?;
@@ -151,8 +140,7 @@ impl Topology {
         };
         let east = vnet(east, 7)?;
         let west = vnet(west, 8)?;
-        let leaks = Leaks::watch(&client)?;
-        Ok(Self { run, east, west, _native: all_native, _leaks: leaks, client_netns: client, lbx, switch })
+        Ok(Self { run, east, west, _native: all_native, plugs, client_netns: client, lbx, switch })
     }
 
     /// Name of this run, unique on this machine; part of the names of its namespaces.
