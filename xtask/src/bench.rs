@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to measure and how: `datapath [--json FILE] [--samples N] [--only TEXT]`
+    /// What to measure and how: `datapath`, `scale`; `bench WHAT --help` says more
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "WHAT")]
     what: Vec<String>,
 }

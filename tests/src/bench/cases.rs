@@ -4,11 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, bail};
 use etherparse::{PacketBuilder, TcpOptionElement};
-use lbx_common::api::{
-    Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, NoEndpoint, OnEndpointDown, Pool,
-    Ports, Protocol, RateLimit, Service,
-};
+use lbx_common::api::Forwarding;
 
+use super::services::{FIRST_VIP, services};
 use crate::{
     family::Family,
     lab::{Lab, On},
@@ -24,8 +22,6 @@ const TX: u32 = 3;
 const REDIRECT: u32 = 4;
 /// A round robin over 1,048,576 flows.
 const MANY: u32 = (1 << 20) - 1;
-/// The VIP of the first of many services; the wrapper counts on from here.
-const FIRST_VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 0);
 /// A program of the harness that calls the empty one.
 const HOP: &str = "bench_hop";
 /// The case that others are compared with.
@@ -91,55 +87,6 @@ impl Labs {
             some: Lab::new(&services(64, 64, 16, Forwarding::Nat)).context("64 services")?,
             many: Lab::new(&services(4096, 256, 64, Forwarding::Dsr)).context("4096 services")?,
         })
-    }
-}
-
-/// So many services on a port of VIPs of their own, over pools of so many endpoints, behind one gateway. Services
-/// with address translation cannot share a pool: a reply would be of all of them.
-fn services(count: u32, pools: u32, members: u32, forwarding: Forwarding) -> Config {
-    let network = reference();
-    let dsr = forwarding == Forwarding::Dsr;
-    let address = |base: Ipv4Addr, number: u32| IpAddr::from(Ipv4Addr::from(base.to_bits() + number));
-    let pool = |number: u32| Pool {
-        name: format!("p{number}"),
-        monitor: None,
-        table_size: None,
-        endpoints: (0..members)
-            .map(|member| Endpoint {
-                name: format!("e{member}"),
-                virtual_network: network.name(),
-                address: address(Ipv4Addr::new(10, 1, 0, 1), number * members + member),
-                port: (!dsr).then_some(8080),
-                weight: 1.0,
-                enabled: true,
-                drained: false,
-                tunnels: if dsr { vec!["only".to_owned()] } else { Vec::new() },
-            })
-            .collect(),
-    };
-    let service = |number: u32| Service {
-        name: format!("s{number}"),
-        address: address(FIRST_VIP, number),
-        listen: vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }],
-        forwarding,
-        pools: vec![format!("p{}", number % pools)],
-        icmp_echo: true,
-        no_endpoint: NoEndpoint::Drop,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        rate_limit: RateLimit::default(),
-        session_affinity: None,
-        drain: lbx_common::api::default_drain(),
-        on_endpoint_down: OnEndpointDown::default(),
-        connection_tracking: ConnectionTracking::default(),
-    };
-    Config {
-        node: world::node(),
-        limits: Limits::default(),
-        virtual_networks: vec![world::virtual_network(network)],
-        pools: (0..pools).map(pool).collect(),
-        services: (0..count).map(service).collect(),
-        ..Config::default()
     }
 }
 

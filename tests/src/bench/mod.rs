@@ -3,7 +3,10 @@
 //! case stands the least that a program of its size of outer headers can take, measured in turn with it.
 
 mod cases;
+pub mod figures;
 mod report;
+mod scale;
+mod services;
 
 use std::{fs, path::Path};
 
@@ -19,10 +22,13 @@ use nix::{
     unistd::Pid,
 };
 
-pub use self::report::{Report, machine};
 use self::{
     cases::{Case, Counted, Labs, REFERENCE},
     report::{Line, Measured},
+};
+pub use self::{
+    report::{Report, machine},
+    scale::{Size, scale},
 };
 
 /// Runs in a sample: one takes some 10 ms, in which an interrupt counts for little.

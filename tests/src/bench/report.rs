@@ -5,7 +5,10 @@ use std::{fmt, fs};
 use serde::Serialize;
 use serde_json::json;
 
-use super::cases::{Case, Target};
+use super::{
+    cases::{Case, Target},
+    figures::{plain_table, quantile},
+};
 
 /// Samples of a case in nanoseconds per packet, each with the wrapper in it.
 #[derive(Debug, Clone, Default)]
@@ -28,15 +31,6 @@ pub struct Line {
     met: Option<bool>,
     #[serde(skip)]
     target: Target,
-}
-
-/// Something at a share of samples from the smallest on.
-fn quantile(samples: &[f64], share: f64) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    let place = ((sorted.len().saturating_sub(1)) as f64 * share).round() as usize;
-    sorted.get(place).copied().unwrap_or_default()
 }
 
 fn tenths(ns: f64) -> f64 {
@@ -103,7 +97,6 @@ pub fn machine() -> serde_json::Value {
         fs::read_to_string("/sys/devices/system/cpu/vulnerabilities/spectre_v2").unwrap_or_default();
     json!({
         "cpu": model.map(|(_, model)| model),
-        // This process stays on one of them.
         "cpus": cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
         "kernel": kernel.trim(),
         "spectre_v2": hardened.trim(),
@@ -112,9 +105,7 @@ pub fn machine() -> serde_json::Value {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).force_no_tty();
-        table.set_header(["CASE", "NS", "P10", "P90", "FLOOR", "OVER FLOOR", "TARGET", "MET"]);
+        let mut table = plain_table(["CASE", "NS", "P10", "P90", "FLOOR", "OVER FLOOR", "TARGET", "MET"]);
         for line in &self.lines {
             let ns = |ns: f64| format!("{ns:.1}");
             table.add_row([

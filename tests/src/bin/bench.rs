@@ -2,13 +2,13 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lbx_tests::bench;
+use lbx_tests::bench::{self, Size};
 
 /// Measures lbx on this machine.
 #[derive(Parser)]
@@ -31,11 +31,20 @@ enum What {
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         only: String,
     },
+    /// The agent with 4096 services over 256 pools of 64 endpoints: start, memory, how long changes take
+    Scale {
+        /// Write the figures to this file, too, as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
-    let What::Datapath { json, samples, only } = Arguments::parse().what;
-    match datapath(json.as_deref(), samples, &only) {
+    let outcome = match Arguments::parse().what {
+        What::Datapath { json, samples, only } => datapath(json.as_deref(), samples, &only),
+        What::Scale { json } => scale(json.as_deref()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -44,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn datapath(json: Option<&std::path::Path>, samples: usize, only: &str) -> Result<()> {
+fn datapath(json: Option<&Path>, samples: usize, only: &str) -> Result<()> {
     let shown = io::stderr().is_terminal();
     let report = bench::datapath(samples, only, &mut |sample| {
         if shown {
@@ -61,9 +70,24 @@ fn datapath(json: Option<&std::path::Path>, samples: usize, only: &str) -> Resul
         bench::RUNS,
         bench::machine()
     );
+    print(&told, json, &report.to_json())
+}
+
+fn scale(json: Option<&Path>) -> Result<()> {
+    let figures = bench::scale(Size::FULL, &mut |what| eprintln!("==> {what}"))?;
+    let told = format!(
+        "{figures}\n\nAll endpoints are probed every {:?}, through a tunnel, and answer. TARGET: at most. {}",
+        Size::FULL.interval,
+        bench::machine()
+    );
+    print(&told, json, &figures.to_json())
+}
+
+/// Prints figures for people, and writes them to a file for programs.
+fn print(told: &str, json: Option<&Path>, figures: &serde_json::Value) -> Result<()> {
     writeln!(io::stdout(), "{told}").context("cannot print the figures")?;
     if let Some(file) = json {
-        std::fs::write(file, format!("{:#}\n", report.to_json()))
+        std::fs::write(file, format!("{figures:#}\n"))
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
