@@ -6,8 +6,10 @@
 //! base owner. The *fresh* one gets new flows. A flow that begins where the three agree needs no memory. Any other
 //! is an exception: it is remembered as half-open, and as soon as it has proved real, by a pin.
 //!
-//! What proves it is the endpoint's reply ([`confirm`]), or that the client acknowledges it: nobody outside can cause
-//! that who does not see what lbx sends back. In direct return lbx sees no replies; there the packet after the first one does, so many a second.
+//! What proves a TCP connection real is that the client acknowledges the endpoint's SYN-ACK: nobody outside knows its
+//! number who does not see what lbx sends back. That the endpoint sends something is no proof: two SYNs with the
+//! addresses of somebody else's connection make it send an ACK (RFC 9293 §3.10.7.4). UDP has nothing better than a
+//! reply. In direct return lbx sees no replies; there the packet after the first one has to do, so many a second.
 
 use crate::{
     abi::{
@@ -178,14 +180,12 @@ fn half_open<T: Tables>(tables: &T, flow: &Flow, udp_idle_ns: u64) -> u32 {
     endpoint | if quoted { 0 } else { meaning(&half, flow) }
 }
 
-/// What a client's packet of a half-open flow means. One that acknowledges just what the endpoint's SYN-ACK had
-/// proves that the client got that; and where lbx sees no replies, any has to do as a proof.
+/// What a client's packet of a half-open flow means: of TCP, it acknowledges the endpoint's SYN-ACK.
 #[inline(always)]
 fn meaning(half: &HalfOpen, flow: &Flow) -> u32 {
     let by_client = flow.listener.flags & LISTENER_DSR != 0;
-    let acknowledges = !flow.udp() && flow.numbers == [half.client_next, half.endpoint_next];
-    if (by_client || acknowledges) && !flow.flags().ends() {
-        PROVES
+    if by_client || !flow.udp() {
+        if flow.flags().ends() { 0 } else { PROVES }
     } else if flow.udp() && flow.now_ns.wrapping_sub(half.time) > REFRESH_NS {
         REFRESHES
     } else {
@@ -306,7 +306,7 @@ pub fn confirm<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
             pins::put(tables, flow.udp(), place, pin);
             return;
         }
-        if flags.has_rst() {
+        if !flow.udp() {
             return;
         }
     }

@@ -28,6 +28,7 @@ pub mod capture;
 pub mod cleanup;
 pub mod client;
 pub mod config;
+pub mod crowd;
 pub mod documented;
 pub mod family;
 pub mod fuzz;

@@ -1,0 +1,196 @@
+//! Connections survive change: whatever happens to pools, endpoints, tables and the agent, no connection to an endpoint
+//! that is still usable is reset, moved or held up.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use lbx_common::api::{Config, ConnectionTracking, Endpoint, HealthState};
+use lbx_tests::{
+    agent::{Agent, start_healthy, start_healthy_in},
+    client::Client,
+    config,
+    crowd::Crowd,
+    servers::{Identity, OriginServers},
+    topology::{EAST, Topology, WEST},
+    wait,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest that a request on an open connection may take while its endpoint is usable.
+const STALL: Duration = Duration::from_secs(1);
+
+/// How many connections of each kind.
+fn crowd_size() -> usize {
+    if std::env::var_os("LBX_LONG").is_some() { 200 } else { 40 }
+}
+
+/// Puts a configuration in force and waits until it is.
+fn change(agent: &Agent, config: &Config) {
+    let before = agent.status().unwrap().revision;
+    agent.write_config(config).unwrap();
+    wait::until("the change is in force", PATIENCE, || Ok((agent.status()?.revision > before).then_some(())))
+        .unwrap();
+}
+
+/// More origins in east, on the host of its first one.
+fn more_origins(topology: &Topology, count: u8) -> Vec<(Endpoint, OriginServers)> {
+    let host = &topology.east.origin("a").unwrap().netns;
+    let more = (20..20 + count).map(|last| {
+        let ipv4 = Ipv4Addr::new(10, 0, 0, last);
+        let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last));
+        host.ip(&format!("address add {ipv4}/24 dev lan0")).unwrap();
+        host.ip(&format!("address add {ipv6}/64 dev lan0 nodad")).unwrap();
+        let name = format!("more-{last}");
+        let identity = Identity { vnet: "east".to_owned(), origin: name.clone(), ipv4, ipv6 };
+        let endpoint = Endpoint {
+            name,
+            virtual_network: "east".to_owned(),
+            address: ipv4.into(),
+            port: Some(80),
+            weight: 1.0,
+            enabled: true,
+            drained: false,
+            tunnels: Vec::new(),
+        };
+        (endpoint, OriginServers::start(host, identity).unwrap())
+    });
+    more.collect()
+}
+
+/// The origins that new connections get.
+fn new_connections(client: &Client, count: usize) -> BTreeSet<String> {
+    (0..count).map(|_| client.http_get(EAST.vip, 0).unwrap().origin).collect()
+}
+
+fn endpoint<'a>(config: &'a mut Config, name: &str) -> &'a mut Endpoint {
+    config.pools[0].endpoints.iter_mut().find(|endpoint| endpoint.name == name).unwrap()
+}
+
+#[test]
+fn connections_survive_every_change_of_their_pool() {
+    let (topology, agent) = start_healthy(&config::whole()).unwrap();
+    let client = topology.client();
+    let more = more_origins(&topology, 11);
+    let mut crowds = [EAST, WEST].map(|plan| Crowd::gather(&client, plan, crowd_size()).unwrap());
+    let mut config = config::whole();
+    let mut step = |what: &str, config: &Config, agent: &Agent| {
+        change(agent, config);
+        agent.wait_until_healthy(PATIENCE).unwrap();
+        for crowd in &mut crowds {
+            crowd.go_on().unwrap();
+            crowd.wake(what).unwrap();
+        }
+        // Those that begin now must survive the next change as well.
+        crowds[0].open_idle(&client, EAST, 5).unwrap();
+    };
+    config.pools[0].endpoints.push(more[0].0.clone());
+    step("one endpoint more", &config, &agent);
+    config.pools[0].endpoints.extend(more[1..].iter().map(|(endpoint, _)| endpoint.clone()));
+    step("ten endpoints more", &config, &agent);
+    endpoint(&mut config, "a").drained = true;
+    step("one drained", &config, &agent);
+    assert!(!new_connections(&client, 60).contains("a"), "a drained endpoint gets new connections");
+    for (endpoint, _) in &more[..7] {
+        self::endpoint(&mut config, &endpoint.name).drained = true;
+    }
+    step("more than half drained", &config, &agent);
+    let drained: BTreeSet<String> = more[..7].iter().map(|(endpoint, _)| endpoint.name.clone()).collect();
+    assert!(new_connections(&client, 60).is_disjoint(&drained));
+    config.pools[0].endpoints.iter_mut().for_each(|endpoint| endpoint.drained = false);
+    step("none drained", &config, &agent);
+    endpoint(&mut config, "b").weight = 0.0;
+    step("weight 0", &config, &agent);
+    assert!(!new_connections(&client, 60).contains("b"), "an endpoint without weight gets new connections");
+    endpoint(&mut config, "b").weight = 0.5;
+    step("half a weight", &config, &agent);
+    config.pools[0].table_size = Some(8191);
+    step("another table size", &config, &agent);
+    config.node.hash_seed = Some("31".repeat(16));
+    step("another hash seed", &config, &agent);
+    config.pools[0].endpoints.truncate(3);
+    step("nine endpoints removed", &config, &agent);
+    agent.kill().unwrap();
+    agent.start().unwrap();
+    config.pools[0].endpoints.truncate(2);
+    step("killed in the middle of a transition, and one removed", &config, &agent);
+    agent.terminate().unwrap();
+    agent.start().unwrap();
+    config.pools[0].name = "renamed".to_owned();
+    config.services[0].pools = vec!["renamed".to_owned()];
+    step("stopped, and the pool renamed", &config, &agent);
+    for crowd in crowds {
+        let longest = crowd.disperse().unwrap();
+        assert!(longest < STALL, "a request took {longest:?}");
+    }
+}
+
+#[test]
+fn connections_wait_for_an_endpoint_that_is_down_and_new_ones_do_not() {
+    let (topology, agent) = start_healthy(&config::whole()).unwrap();
+    let client = topology.client();
+    let mut east = Crowd::gather(&client, EAST, 0).unwrap();
+    east.open_idle(&client, EAST, crowd_size()).unwrap();
+    assert!(east.idle_on("a") > 0 && east.idle_on("b") > 0);
+    for _ in 0..2 {
+        topology.east.gateway.ip("link set dev origin-a down").unwrap();
+        agent.wait_for_health("east-web", "a", HealthState::Unhealthy, PATIENCE).unwrap();
+        assert_eq!(new_connections(&client, 30), BTreeSet::from(["b".to_owned()]));
+        // They begin where the hash says a, and must not go there when it is back.
+        east.open_idle(&client, EAST, crowd_size()).unwrap();
+        topology.east.gateway.ip("link set dev origin-a up").unwrap();
+        agent.wait_for_health("east-web", "a", HealthState::Healthy, PATIENCE).unwrap();
+        east.wake("an endpoint was down").unwrap();
+        assert_eq!(new_connections(&client, 60).len(), 2, "new connections follow at once");
+    }
+}
+
+#[test]
+fn a_drained_endpoint_keeps_its_connections_for_as_long_as_the_service_says() {
+    const DRAIN: Duration = Duration::from_secs(6);
+    let mut config = config::whole();
+    config.services[0].drain = DRAIN;
+    let (topology, agent) = start_healthy(&config).unwrap();
+    let client = topology.client().with_timeout(Duration::from_secs(2));
+    let mut east = Crowd::gather(&client, EAST, 0).unwrap();
+    east.open_idle(&client, EAST, crowd_size()).unwrap();
+    let on_a = east.idle_on("a");
+    assert!(on_a > 0);
+    endpoint(&mut config, "a").drained = true;
+    let began = Instant::now();
+    change(&agent, &config);
+    while began.elapsed() < DRAIN - Duration::from_secs(1) {
+        assert_eq!(new_connections(&client, 10), BTreeSet::from(["b".to_owned()]));
+        assert_eq!(east.count_alive_on("a").unwrap(), on_a, "after {:?}", began.elapsed());
+    }
+    wait::until("the endpoint is released", PATIENCE, || Ok((east.count_alive_on("a")? == 0).then_some(())))
+        .unwrap();
+    assert!(began.elapsed() >= DRAIN);
+    // Back again, it gets new connections at once.
+    endpoint(&mut config, "a").drained = false;
+    change(&agent, &config);
+    assert_eq!(new_connections(&client, 60).len(), 2);
+}
+
+#[test]
+fn a_removed_endpoint_is_gone_when_its_time_is_over() {
+    let mut config = config::whole();
+    config.services[0].drain = Duration::from_secs(4);
+    config.services[0].connection_tracking = ConnectionTracking::Always;
+    config.timers.transition = Duration::from_secs(8);
+    let topology = Topology::new().unwrap();
+    let agent = start_healthy_in(&topology, &config).unwrap();
+    let client = topology.client().with_timeout(Duration::from_secs(2));
+    let mut east = Crowd::gather(&client, EAST, 0).unwrap();
+    east.open_idle(&client, EAST, crowd_size()).unwrap();
+    config.pools[0].endpoints.retain(|endpoint| endpoint.name != "a");
+    change(&agent, &config);
+    assert!(east.count_alive_on("a").unwrap() > 0, "its connections end at once");
+    assert_eq!(new_connections(&client, 30), BTreeSet::from(["b".to_owned()]));
+    wait::until("the endpoint is released", PATIENCE, || Ok((east.count_alive_on("a")? == 0).then_some(())))
+        .unwrap();
+}
