@@ -106,6 +106,19 @@ Example:
         #[command(flatten)]
         write: WriteFlags,
     },
+    /// Take an endpoint out of service, or back in
+    #[command(after_help = "\
+Examples:
+  lbx-ctl endpoint drain web/a      no new flows; those that it has stay for the service's `drain` time
+  lbx-ctl endpoint disable web/a    no flows and no probes, at once")]
+    Endpoint {
+        /// What to do with it
+        action: EndpointAction,
+        /// Its name: POOL/NAME
+        name: String,
+        #[command(flatten)]
+        write: WriteFlags,
+    },
     /// Replace the whole configuration by a YAML file: all of it, or nothing if there is a mistake
     #[command(after_help = "\
 Examples:
@@ -171,6 +184,31 @@ pub struct WriteFlags {
     /// Refuse unless the configuration is still at this revision (`lbx-ctl status` shows it)
     #[arg(long, global = true, value_name = "N")]
     pub revision: Option<Revision>,
+}
+
+/// What `lbx-ctl endpoint` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EndpointAction {
+    /// No new flows; those that it has stay for the service's `drain` time
+    Drain,
+    /// New flows again
+    Undrain,
+    /// No flows and no probes, at once
+    Disable,
+    /// Flows and probes again
+    Enable,
+}
+
+impl EndpointAction {
+    /// The merge patch of the endpoint.
+    pub fn patch(self) -> serde_json::Value {
+        match self {
+            Self::Drain => serde_json::json!({"drained": true}),
+            Self::Undrain => serde_json::json!({"drained": false}),
+            Self::Disable => serde_json::json!({"enabled": false}),
+            Self::Enable => serde_json::json!({"enabled": true}),
+        }
+    }
 }
 
 /// A part of `lbx-ctl stats`.

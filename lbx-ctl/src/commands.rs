@@ -9,6 +9,7 @@ mod status;
 mod write;
 
 use clap::CommandFactory;
+use lbx_common::api::Collection;
 use reqwest::Method;
 
 use crate::{
@@ -57,6 +58,11 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Delete { kind, name, write } => {
             let object = ObjectName::parse(kind.collection(), &name)?;
             write::run(&context, Method::DELETE, &object.path(), Body::None, write, &object).await
+        }
+        Command::Endpoint { action, name, write } => {
+            let object = ObjectName::parse(Collection::Endpoints, &name)?;
+            let body = Body::Json(action.patch());
+            write::run(&context, Method::PATCH, &object.path(), body, write, &object).await
         }
         Command::Apply { file, write } => apply::apply(&context, &file, write).await,
         Command::Export => apply::export(&context).await,

@@ -86,7 +86,7 @@ impl Crowd {
                     alive += usize::from(idle.origin == origin);
                 }
                 Err(error) => {
-                    ensure!(idle.origin == origin, "a connection to {} broke: {error:#}", idle.origin)
+                    ensure!(idle.origin == origin, "a connection to {} broke: {error:#}", idle.origin);
                 }
             }
         }

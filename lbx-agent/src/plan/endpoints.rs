@@ -6,7 +6,7 @@ use lbx_common::{
     abi::{
         ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
         ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, ListenerKey,
-        ListenerValue, ReplyKey, ReplyValue, TUNNEL_DOWN, TrackingEntry, Words,
+        ListenerValue, ReplyKey, ReplyValue, TUNNEL_DOWN, Target, TrackingEntry, Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -275,7 +275,7 @@ fn drains(model: &Model, observed: &Image, image: &Image) -> BTreeMap<u16, u64> 
         let Some(&drain_ns) = by_listener.get(&value.id) else { continue };
         let previous = observed.tracking.get(&value.id).copied().unwrap_or_default();
         let TrackingEntry { previous, .. } = previous;
-        for line in [value.target, previous].into_iter().filter(|t| t.slots() != 0).map(|t| t.line()) {
+        for line in [value.target, previous].into_iter().filter(|t| t.slots() != 0).map(Target::line) {
             for &id in observed.tables.get(&line).iter().flat_map(|slots| slots.iter()) {
                 let known = drains.entry(id).or_insert(drain_ns);
                 *known = drain_ns.max(*known);

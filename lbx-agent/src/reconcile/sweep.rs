@@ -104,32 +104,6 @@ impl Meaning {
     }
 }
 
-/// A pin that somebody can understand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownPin {
-    /// The pin.
-    pub pin: Pin,
-    /// Whose it is.
-    pub record: PinRecord,
-    /// Whether it is one of UDP.
-    pub udp: bool,
-}
-
-/// All pins that are there, with whose they are.
-pub fn known_pins(memory: &impl Memory) -> Vec<KnownPin> {
-    let mut known = Vec::new();
-    for (pins, records, udp) in MAPS {
-        for place in 0..memory.elements(records) {
-            let pin = Pin(memory.load(pins, place as usize));
-            let record: PinRecord = memory.read(records, place);
-            if pin.is_of(record.hash) {
-                known.push(KnownPin { pin, record, udp });
-            }
-        }
-    }
-    known
-}
-
 /// What one round found.
 #[derive(Default)]
 struct Round {
@@ -188,7 +162,8 @@ impl Sweeper {
         if pin.is_free() {
             return;
         }
-        let idle_ns = meaning.idle_ns[usize::from(udp)];
+        let [tcp_ns, udp_ns] = meaning.idle_ns;
+        let idle_ns = if udp { udp_ns } else { tcp_ns };
         let mut is_over = pin.idle_ns(udp, now_ns) > lifetime(pin, idle_ns);
         let record: PinRecord = memory.read(records, place);
         let listener = meaning.listeners.get(&record.listener).filter(|_| pin.is_of(record.hash));

@@ -98,17 +98,12 @@ pub struct PinBucket([Cell<u64>; PINS_PER_BUCKET as usize]);
 impl PinBucket {
     /// Of these words.
     pub const fn new(words: [u64; PINS_PER_BUCKET as usize]) -> Self {
-        let [a, b, c, d, e, f, g, h] = words;
-        Self([
-            Cell::new(a),
-            Cell::new(b),
-            Cell::new(c),
-            Cell::new(d),
-            Cell::new(e),
-            Cell::new(f),
-            Cell::new(g),
-            Cell::new(h),
-        ])
+        // SAFETY: a cell has the layout of what is in it.
+        Self(unsafe {
+            core::mem::transmute::<[u64; PINS_PER_BUCKET as usize], [Cell<u64>; PINS_PER_BUCKET as usize]>(
+                words,
+            )
+        })
     }
 
     /// The pin in a place, which is taken modulo the bucket's size.

@@ -40,7 +40,6 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables, const FRAGME
 
 /// Sends a packet of a listener to the endpoint `id`; with `FRAGMENT` it may be the first of several.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined: what the packet is, and where it goes")]
 pub(super) fn deliver<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: bool>(
     packet: &mut P,
     tables: &T,

@@ -1,6 +1,7 @@
 //! What is understood, what is refused, and which body it becomes.
 
 use clap::{CommandFactory, error::ErrorKind};
+use lbx_common::api::Collection;
 use serde_json::{Value, json};
 
 use super::*;
@@ -15,6 +16,9 @@ fn request(line: &str) -> (String, Value) {
     let request = match &command {
         Command::Create { object, .. } => Some(object.request()),
         Command::Set { object, .. } => Some(object.request()),
+        Command::Endpoint { action, name, .. } => {
+            Some(ObjectName::parse(Collection::Endpoints, name).map(|object| (object, action.patch())))
+        }
         Command::Get { .. }
         | Command::Describe { .. }
         | Command::Delete { .. }
@@ -32,6 +36,19 @@ fn request(line: &str) -> (String, Value) {
 #[test]
 fn the_command_line_is_consistent() {
     Args::command().debug_assert();
+}
+
+#[test]
+fn actions_on_endpoints_become_patches() {
+    for (action, patch) in [
+        ("drain", json!({"drained": true})),
+        ("undrain", json!({"drained": false})),
+        ("disable", json!({"enabled": false})),
+        ("enable", json!({"enabled": true})),
+    ] {
+        assert_eq!(request(&format!("lbx-ctl endpoint {action} web/a")), ("web/a".to_owned(), patch));
+    }
+    assert!(parse("lbx-ctl endpoint stop web/a").is_err());
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn endpoints(endpoints: &[ListedEndpoint]) -> Table {
             cell(address),
             port.map_or_else(|| "kept".to_owned(), cell),
             cell(weight),
-            cell(enabled),
+            if endpoint.drained { "drained".to_owned() } else { cell(enabled) },
             endpoint_tunnels(endpoint),
         ]);
     }

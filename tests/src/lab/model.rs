@@ -189,7 +189,8 @@ impl Tables for ModelTables {
     }
 
     fn pin_bucket(&self, udp: bool, index: u32) -> Option<&PinBucket> {
-        self.pins[usize::from(udp)].get(index as usize)
+        let [tcp, of_udp] = &self.pins;
+        if udp { of_udp } else { tcp }.get(index as usize)
     }
 
     fn set_pin_record(&self, _: bool, _: u32, _: PinRecord) {}
