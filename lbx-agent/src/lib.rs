@@ -8,5 +8,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod net;
 pub mod plan;
+pub mod privileges;
 pub mod reconcile;
+pub mod service_manager;
 pub mod store;

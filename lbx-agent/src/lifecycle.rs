@@ -25,7 +25,9 @@ use crate::{
     config::{self, model::Model},
     health::HealthChecker,
     net::{devices, netlink, next_hop, path_mtu, probe_path::LBX0},
+    privileges,
     reconcile::{Found, Handle, Inputs, Kernel, KernelError, Outputs, Reconciler, Start},
+    service_manager,
     store::{ConfigFile, Store, seed},
 };
 
@@ -49,6 +51,7 @@ pub struct Options {
 
 /// Runs the agent until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    privileges::check()?;
     raise_descriptor_limit();
     let socket = api::bind(&options.socket)?;
     let (store, revision, model) = open_store(&options)?;
@@ -94,6 +97,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let yaml = YamlLoader { load: config::load_yaml, locate: config::locate };
     let mut server = tokio::spawn(api::serve(socket, handle, yaml, stop.api.clone()));
     tracing::info!(adopted, revision, socket = %options.socket.display(), "ready");
+    service_manager::ready(revision);
 
     let result = tokio::select! {
         signal = until_signal(reload) => signal.map(|name| tracing::info!("{name}: stopping")),
@@ -104,6 +108,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ended = &mut devices => Err(unexpected("the watcher of devices", ended)),
         ended = &mut server => Err(unexpected("the API", ended)),
     };
+    service_manager::stopping();
     stop.api.cancel();
     finish("the API", server).await;
     stop.checkers.cancel();

@@ -137,18 +137,8 @@ impl Agent {
         self.start_as(command)
     }
 
-    /// The same as [`Agent::start`], under `strace`, which writes every call of bpf(2) and mmap(2) to `trace`, with what their
-    /// descriptors are.
-    pub fn start_traced(&self, trace: &Path) -> Result<()> {
-        let agent = self.run_command()?;
-        let mut command = self.netns.command("strace");
-        // -D: the agent stays this process's child, so that signals reach it.
-        command.args(["-D", "-f", "-qq", "-y", "-e", "trace=bpf,mmap", "-o"]).arg(trace);
-        command.arg(agent.get_program()).args(agent.get_args());
-        self.start_as(command)
-    }
-
-    fn start_as(&self, mut command: Command) -> Result<()> {
+    /// Starts the agent by a command that ends up as [`Agent::run_command`], and waits until it answers.
+    pub fn start_as(&self, mut command: Command) -> Result<()> {
         ensure!(self.pid().is_none(), "the agent is running already");
         let log = File::options().create(true).append(true).open(self.files.log()).context("agent.log")?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -190,6 +180,12 @@ impl Agent {
                 Err(error.context("after SIGTERM to the agent"))
             }
         }
+    }
+
+    /// SIGHUP: the configuration file is read again.
+    pub fn hang_up(&self) -> Result<()> {
+        let pid = self.pid().context("the agent is not running")?;
+        Ok(kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP)?)
     }
 
     /// Process id while the agent runs.
@@ -289,6 +285,11 @@ impl Agent {
     /// Path of the configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.files.config()
+    }
+
+    /// Directory of all its files but the pins.
+    pub fn directory(&self) -> &Path {
+        &self.files.directory
     }
 
     /// Directory of the pins.

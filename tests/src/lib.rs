@@ -9,7 +9,8 @@
 //! | [`family`] | IPv4 or IPv6 |
 //! | [`servers`], [`client`], [`busy`], [`http`], [`path_mtu`] | what sends and answers |
 //! | [`capture`], [`traffic`], [`documented`] | what was on the wire; what must be true of it |
-//! | [`agent`], [`config`] | lbx itself, as processes |
+//! | [`agent`], [`config`], [`strace`] | lbx itself, as processes |
+//! | [`notify`], [`unit`] | what a service manager hears and allows |
 //! | [`lab`] | the programs alone, run on single packets |
 //! | [`world`] | the configuration that they are run with: every kind of network and service |
 //! | [`fuzz`] | what must hold whatever arrives |
@@ -36,14 +37,17 @@ pub mod gateway;
 pub mod http;
 pub mod lab;
 pub mod netns;
+pub mod notify;
 pub mod offload;
 pub mod packets;
 pub mod path_mtu;
 pub mod process;
 pub mod servers;
+pub mod strace;
 pub mod topology;
 pub mod traffic;
 pub mod tunnel;
+pub mod unit;
 pub mod wait;
 pub mod world;
 pub mod xdp;

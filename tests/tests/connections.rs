@@ -68,7 +68,8 @@ fn new_connections(client: &Client, count: usize) -> BTreeSet<String> {
 }
 
 fn endpoint<'a>(config: &'a mut Config, name: &str) -> &'a mut Endpoint {
-    config.pools[0].endpoints.iter_mut().find(|endpoint| endpoint.name == name).unwrap()
+    let pool = config.pools.first_mut().unwrap();
+    pool.endpoints.iter_mut().find(|endpoint| endpoint.name == name).unwrap()
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn a_drained_endpoint_keeps_its_connections_for_as_long_as_the_service_says() {
     endpoint(&mut config, "a").drained = true;
     let began = Instant::now();
     change(&agent, &config);
-    while began.elapsed() < DRAIN - Duration::from_secs(1) {
+    while began.elapsed() + Duration::from_secs(1) < DRAIN {
         assert_eq!(new_connections(&client, 10), BTreeSet::from(["b".to_owned()]));
         assert_eq!(east.count_alive_on("a").unwrap(), on_a, "after {:?}", began.elapsed());
     }

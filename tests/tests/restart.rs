@@ -7,7 +7,7 @@ use std::{fs, path::Path, time::Duration};
 use lbx_common::api::{Config, StatusReport};
 use lbx_tests::{
     agent::{Agent, Source, start_healthy},
-    config,
+    config, strace,
     topology::{EAST, PUBLIC_DEVICE, Topology, UNDERLAY_DEVICE},
     wait,
 };
@@ -81,7 +81,7 @@ fn a_transfer_survives_kill_9_and_the_next_agent_adopts_without_a_write() {
 
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
-    agent.start_traced(&trace).unwrap();
+    agent.start_as(strace::traced(&agent, &topology.lbx, &trace, "bpf,mmap").unwrap()).unwrap();
     wait_until_probed(&agent);
     let StatusReport { adopted, map_writes, .. } = agent.status().unwrap();
     assert!(adopted, "the maps are taken over");

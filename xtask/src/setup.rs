@@ -37,7 +37,7 @@ struct Program {
 /// What users try first has to work.
 const TRY: &str = "is tried on lbx by the tests";
 
-const PROGRAMS: [Program; 7] = [
+const PROGRAMS: [Program; 8] = [
     Program {
         name: "ip",
         package: "iproute2",
@@ -54,6 +54,12 @@ const PROGRAMS: [Program; 7] = [
         name: "strace",
         package: "strace",
         why: "the tests count the agent's system calls",
+        scope: Scope::Test,
+    },
+    Program {
+        name: "systemd-analyze",
+        package: "systemd",
+        why: "checks the unit of the agent",
         scope: Scope::Test,
     },
     Program { name: "ping", package: "iputils-ping", why: TRY, scope: Scope::Test },

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Group, chown};
+use nix::{
+    errno::Errno,
+    unistd::{Group, chown},
+};
 use tokio::net::UnixListener;
 
 /// Members of this group may use the API.
@@ -132,10 +135,17 @@ fn refuse_if_taken(path: &Path) -> Result<(), BindError> {
 
 fn restrict(socket: &Path) -> io::Result<()> {
     let mode = match Group::from_name(GROUP)? {
-        Some(group) => {
-            chown(socket, None, Some(group.gid))?;
-            0o660
-        }
+        Some(group) => match chown(socket, None, Some(group.gid)) {
+            Ok(()) => 0o660,
+            Err(Errno::EPERM) => {
+                tracing::warn!(
+                    "the group {GROUP} cannot use the API: the agent may give it the socket only as a member \
+                     (`SupplementaryGroups={GROUP}` in its unit), or with CAP_CHOWN"
+                );
+                0o600
+            }
+            Err(error) => return Err(error.into()),
+        },
         None => 0o600,
     };
     fs::set_permissions(socket, fs::Permissions::from_mode(mode))

@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NetError,
+    NetError, netlink,
     port::{Leaves, leaves},
 };
 
@@ -61,11 +61,7 @@ pub fn spawn(
     token: CancellationToken,
     tx: mpsc::Sender<Changed>,
 ) -> Result<JoinHandle<Result<(), NetError>>, NetError> {
-    let (connection, _, messages) =
-        rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(NetError::Open)?;
-    // Ends when the receiving half of `messages` is dropped or the socket fails.
-    tokio::spawn(connection);
-    let payloads = messages.map(|(message, _)| message.payload);
+    let payloads = netlink::listen(&[MulticastGroup::Link])?;
     Ok(tokio::spawn(async move { token.run_until_cancelled(tell(payloads, tx)).await.unwrap_or(Ok(())) }))
 }
 

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use lbx_common::api::{AttachMode, LinkState};
 use rtnetlink::{
-    Handle,
+    Handle, MulticastGroup,
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
@@ -14,6 +14,7 @@ use rtnetlink::{
         route::RouteAddress,
     },
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     NetError, errno,
@@ -31,6 +32,20 @@ pub fn connect() -> Result<Handle, NetError> {
     let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(NetError::Open)?;
     tokio::spawn(connection);
     Ok(handle)
+}
+
+/// What the kernel tells these groups, on a socket of its own: one that overflows loses messages, and a question whose
+/// answer is lost would wait forever. Ends when the socket fails, and closes it when dropped.
+pub(crate) fn listen(
+    groups: &[MulticastGroup],
+) -> Result<BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>, NetError> {
+    let (connection, _, messages) = rtnetlink::new_multicast_connection(groups).map_err(NetError::Open)?;
+    let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let payload = move |(message, _): (NetlinkMessage<RouteNetlinkMessage>, _)| {
+        let _open = &connection;
+        message.payload
+    };
+    Ok(messages.map(payload).boxed())
 }
 
 /// The device of that name, if there is one.

@@ -11,6 +11,7 @@ use crate::{
     config::{self, model::Model},
     control::RefusedError,
     dataplane::Image,
+    service_manager,
     store::{StoreError, seed},
 };
 
@@ -59,9 +60,10 @@ impl Reconciler {
 
     /// Reads the configuration file again. A file with mistakes changes nothing.
     pub(super) async fn reload(&mut self) {
+        service_manager::reloading();
         let loaded = match self.store.load() {
             Ok(Some((revision, config))) => Ok((revision, config)),
-            Ok(None) => return,
+            Ok(None) => return service_manager::ready(self.revision),
             Err(error) => Err(error.to_string()),
         };
         let result = match loaded {
@@ -74,9 +76,13 @@ impl Reconciler {
             Err(error) => Err(error),
         };
         match result {
-            Ok(revision) => tracing::info!(revision, "configuration reloaded"),
+            Ok(revision) => {
+                tracing::info!(revision, "configuration reloaded");
+                service_manager::ready(revision);
+            }
             Err(error) => {
                 tracing::error!("configuration not reloaded, the one before stays in force: {error}");
+                service_manager::kept(self.revision);
             }
         }
     }

@@ -52,6 +52,7 @@ use crate::{
         path_mtu::TooBig,
     },
     plan::{self, Environment, NodeFacts},
+    service_manager::Watchdog,
     store::Store,
 };
 
@@ -174,9 +175,11 @@ impl Reconciler {
 
     /// Works until `token` is cancelled or every sender of commands is gone.
     pub async fn run(mut self, token: CancellationToken, mut inputs: Inputs) {
+        let mut watchdog = Watchdog::from_environment();
         loop {
             let again = tokio::select! {
                 () = token.cancelled() => return,
+                () = watchdog.due() => { watchdog.alive(); false }
                 command = inputs.commands.recv() => match command {
                     Some(command) => { self.command(command).await; false }
                     None => return,

@@ -21,7 +21,10 @@ use super::{
     neighbour::via_of,
     resolve::{Via, Way},
 };
-use crate::net::{NetError, netlink::ip};
+use crate::net::{
+    NetError,
+    netlink::{self, ip},
+};
 
 /// One thing that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +45,7 @@ pub(super) enum Event {
 pub(super) struct Events(BoxStream<'static, Event>);
 
 impl Events {
-    /// Begins to listen. On a socket of its own: one that overflows loses messages, and a question whose
-    /// answer is lost would wait forever.
+    /// Begins to listen.
     pub(super) fn subscribe() -> Result<Self, NetError> {
         // A nexthop object that changes is told by the routes that use it too (`nexthop_compat_mode`).
         let groups = [
@@ -56,11 +58,7 @@ impl Events {
             MulticastGroup::Ipv6Route,
             MulticastGroup::Ipv6Rule,
         ];
-        let (connection, _, messages) =
-            rtnetlink::new_multicast_connection(&groups).map_err(NetError::Open)?;
-        // Ends when the receiving half of `messages` is dropped or the socket fails.
-        tokio::spawn(connection);
-        Ok(Self(messages.map(|(message, _)| event_of(&message.payload)).boxed()))
+        Ok(Self(netlink::listen(&groups)?.map(|payload| event_of(&payload)).boxed()))
     }
 
     /// The next event; fails when the socket did.
