@@ -49,19 +49,18 @@ fn packet(kind: Kind, number: u32, live: &[u16]) -> Vec<u8> {
     let [a, b, c, d] = mixed.to_be_bytes();
     let random_port = 1024 + u16::from_be_bytes([c, d]) % 60_000;
     let (source, port) = match kind {
-        Kind::Spoofed => (CLIENT.octets(), live[number as usize % live.len()]),
+        Kind::Spoofed => (CLIENT.octets(), *live.iter().cycle().nth(number as usize % 97).unwrap()),
         Kind::Syn | Kind::Ack | Kind::Udp => ([NOBODY[0], NOBODY[1] + (a & 1), b, c], random_port),
     };
     let ip = PacketBuilder::ipv4(source, EAST.vip.octets(), 64);
     let mut bytes = Vec::new();
-    match kind {
-        Kind::Udp => ip.udp(port, 53).write(&mut bytes, b"flood").unwrap(),
-        Kind::Syn => ip.tcp(port, 80, mixed, 65_535).syn().write(&mut bytes, &[]).unwrap(),
-        Kind::Ack => ip.tcp(port, 80, mixed, 65_535).ack(!mixed).write(&mut bytes, &[]).unwrap(),
-        Kind::Spoofed if number & 0x100 == 0 => {
-            ip.tcp(port, 80, mixed, 65_535).syn().write(&mut bytes, &[]).unwrap();
-        }
-        Kind::Spoofed => ip.tcp(port, 80, mixed, 65_535).ack(!mixed).write(&mut bytes, &[]).unwrap(),
+    let is_syn = kind == Kind::Syn || kind == Kind::Spoofed && number & 0x100 == 0;
+    if kind == Kind::Udp {
+        ip.udp(port, 53).write(&mut bytes, b"flood").unwrap();
+    } else if is_syn {
+        ip.tcp(port, 80, mixed, 65_535).syn().write(&mut bytes, &[]).unwrap();
+    } else {
+        ip.tcp(port, 80, mixed, 65_535).ack(!mixed).write(&mut bytes, &[]).unwrap();
     }
     bytes
 }
@@ -98,7 +97,7 @@ fn check(under_change: bool) {
     let client = topology.client().with_timeout(PATIENCE);
     let mut crowd = Crowd::gather(&client, EAST, CONNECTIONS).unwrap();
     if under_change {
-        config.pools[0].endpoints[1].weight = 0.3;
+        config::set_weights(&mut config, EAST.name, [1.0, 0.3]);
         let before = agent.status().unwrap().revision;
         agent.write_config(&config).unwrap();
         wait::until("the change is in force", PATIENCE, || {
