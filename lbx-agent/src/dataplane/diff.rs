@@ -11,8 +11,8 @@ use std::{
 
 use lbx_common::{
     abi::{
-        ENDPOINT_TRACKED, EndpointEntry, ListenerKey, ListenerValue, NODE_TRACKS, NodeEntry, PeerKey,
-        PeerValue, PolicyEntry, ReplyKey, TrackingEntry, TunnelEntry, VnetEntry, Words,
+        ENDPOINT_TRACKED, EndpointEntry, ListenerKey, NODE_TRACKS, NodeEntry, PeerKey, PeerValue,
+        PolicyEntry, ReplyKey, TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     bytes::Address,
 };
@@ -159,8 +159,7 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
 }
 
 fn listener_ids(image: &Image) -> BTreeSet<u32> {
-    let ports = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
-    ports.map(|(_, value)| ListenerValue::from_words(*value).id).collect()
+    image.listener_values().map(|(.., value)| value.id).collect()
 }
 
 /// A step for each entry that is new or differs.

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use lbx_common::{
     abi::{
-        EndpointEntry, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PolicyEntry, ReplyKey,
-        SLOTS_PER_LINE, SlotLine, TUNNEL_SET, Target, TrackingEntry, TunnelEntry, VnetEntry, Words,
+        EndpointEntry, Host, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PolicyEntry,
+        ReplyKey, SLOTS_PER_LINE, SlotLine, TUNNEL_SET, Target, TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     bytes::Address,
 };
@@ -51,36 +51,13 @@ impl Image {
         let mut node: NodeEntry = memory.read(MapId::Node, 0);
         node.moves = 0;
         let mut image = Self { node, ..Self::default() };
-        for id in 1..memory.elements(MapId::Vnets) {
-            let entry: VnetEntry = memory.read(MapId::Vnets, id);
-            if entry.vni != 0 {
-                image.vnets.insert(id, entry);
-            }
-        }
-        for id in 1..memory.elements(MapId::Tunnels) {
-            let entry: TunnelEntry = memory.read(MapId::Tunnels, id);
-            if entry.flags & TUNNEL_SET != 0 {
-                image.tunnels.insert(id, entry);
-            }
-        }
-        for id in 1..memory.elements(MapId::Endpoints) {
-            let entry: EndpointEntry = memory.read(MapId::Endpoints, id);
-            if let (true, Ok(id)) = (entry.vnet != 0, u16::try_from(id)) {
-                image.endpoints.insert(id, entry);
-            }
-        }
-        for id in 1..memory.elements(MapId::Policies) {
-            let entry: PolicyEntry = memory.read(MapId::Policies, id);
-            if entry != PolicyEntry::default() {
-                image.policies.insert(id, entry);
-            }
-        }
-        for id in 1..memory.elements(MapId::Tracking) {
-            let entry: TrackingEntry = memory.read(MapId::Tracking, id);
-            if entry != TrackingEntry::default() {
-                image.tracking.insert(id, entry);
-            }
-        }
+        image.vnets = by_id(memory, MapId::Vnets, |entry: &VnetEntry| entry.vni != 0);
+        image.tunnels = by_id(memory, MapId::Tunnels, |entry: &TunnelEntry| entry.flags & TUNNEL_SET != 0);
+        let endpoints = by_id(memory, MapId::Endpoints, |entry: &EndpointEntry| entry.vnet != 0).into_iter();
+        image.endpoints =
+            endpoints.filter_map(|(id, entry)| Some((u16::try_from(id).ok()?, entry))).collect();
+        image.policies = by_id(memory, MapId::Policies, |entry| *entry != PolicyEntry::default());
+        image.tracking = by_id(memory, MapId::Tracking, |entry| *entry != TrackingEntry::default());
         image.prefixes = memory.prefix_lists().clone();
         image.listeners = typed(memory, MapId::Listeners, ListenerKey::from_words);
         image.replies = typed(memory, MapId::Replies, ReplyKey::from_words);
@@ -97,13 +74,31 @@ impl Image {
         image
     }
 
+    /// Each block of ports of a listener: the VIP, the protocol's number, and its value. The blocks of one listener
+    /// have the same value.
+    pub fn listener_values(&self) -> impl Iterator<Item = (Host, u8, ListenerValue)> {
+        self.listeners.iter().filter_map(|(key, words)| {
+            let ListenerKey::Ports { vip, protocol, .. } = *key else { return None };
+            Some((vip, protocol, ListenerValue::from_words(*words)))
+        })
+    }
+
     /// The lookup tables that listeners point at, and those before a change that is under way.
     fn targets(&self) -> impl Iterator<Item = Target> {
-        let listeners = self.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
-        let current = listeners.map(|(_, value)| ListenerValue::from_words(*value).target);
+        let current = self.listener_values().map(|(.., value)| value.target);
         let previous = self.tracking.values().map(|entry| entry.previous);
         current.chain(previous).filter(|target| target.slots() != 0)
     }
+}
+
+/// The entries of a map that are set. Id 0 stands for none.
+fn by_id<T: Words<N>, const N: usize>(
+    memory: &impl Memory,
+    map: MapId,
+    is_set: impl Fn(&T) -> bool,
+) -> BTreeMap<u32, T> {
+    let entries = (1..memory.elements(map)).map(|id| (id, memory.read(map, id)));
+    entries.filter(|(_, entry)| is_set(entry)).collect()
 }
 
 fn typed<K: Ord>(

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lbx_common::{
     abi::{
-        ENDPOINT_DOWN, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE, ListenerKey,
-        ListenerValue, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON,
-        TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry, Words,
+        ENDPOINT_DOWN, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE,
+        TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON, TRACKING_OPEN,
+        TRACKING_REHASHED, Target, TrackingEntry,
     },
     api::ConnectionTracking,
 };
 
-use super::{endpoints::SETTLE_NS, planner::Environment};
+use super::{endpoints::SETTLE_NS, nanoseconds, planner::Environment};
 use crate::{config::model::Service, dataplane::Image};
 
 /// What is known of flows that live elsewhere than their hash says: the last two looks at all pins.
@@ -49,13 +49,11 @@ impl<'a> Changes<'a> {
         observed: &'a Image,
         transition: std::time::Duration,
     ) -> Self {
-        let ports = observed.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
-        let values = ports.map(|(_, words)| ListenerValue::from_words(*words));
         Self {
             environment,
             observed,
-            targets: values.map(|value| (value.id, value.target)).collect(),
-            transition_ns: u64::try_from(transition.as_nanos()).unwrap_or(u64::MAX),
+            targets: observed.listener_values().map(|(.., value)| (value.id, value.target)).collect(),
+            transition_ns: nanoseconds(transition),
             reseeded: observed.node.abi != 0 && observed.node.seed != environment.node.seed,
             tracked: BTreeMap::new(),
         }
@@ -73,9 +71,7 @@ impl<'a> Changes<'a> {
         if always {
             entry.flags |= TRACKING_ALWAYS | TRACKING_EVERY;
         }
-        if entry.flags & TRACKING_OPEN != 0 || entry.previous != Target::default() {
-            self.keep_table(entry.previous, image);
-        }
+        self.keep_table(entry.previous, image);
         let is_tracked = entry.flags != 0;
         if is_tracked || self.has_tracked_endpoints(wanted, image) {
             entry.flags |= TRACKING_ON;

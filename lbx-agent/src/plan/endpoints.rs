@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbx_common::{
     abi::{
         ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
-        ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, ListenerKey,
-        ListenerValue, ReplyKey, ReplyValue, TUNNEL_DOWN, Target, TrackingEntry, Words,
+        ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, ReplyKey,
+        ReplyValue, TUNNEL_DOWN, Target, Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -16,6 +16,7 @@ use super::{
     hosts::entry_address,
     ids::{Exhausted, Ids},
     maglev::identity,
+    nanoseconds,
     planner::{Environment, PlanError},
     services::{add_lengths, listener_ids, listeners_of},
 };
@@ -79,29 +80,30 @@ fn identity_of(pool: &Pool, endpoint: &Endpoint, vnets: &[u32]) -> EndpointIdent
 }
 
 /// Ids of all endpoints that are on. One whose names alone changed keeps its id, and so its flows.
-struct EndpointIds(Ids<EndpointIdentity>);
-
-impl EndpointIds {
-    fn new(model: &Model, environment: &Environment<'_>, observed: &Image, vnets: &[u32]) -> Self {
-        let capacity = environment.sizes.of(MapId::Endpoints).saturating_sub(1);
-        let known = observed.endpoints.iter().map(|(&id, entry)| (identity_in(entry), u32::from(id)));
-        let mut ids = Ids::new(known, capacity);
-        let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
-        let on = all.filter(|(_, endpoint)| endpoint.enabled);
-        let wanted: BTreeSet<_> = on.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
-        let renamed = observed.endpoints.iter().filter(|(_, entry)| !wanted.contains(&identity_in(entry)));
-        let mut renamed: BTreeMap<_, u16> =
-            renamed.map(|(&id, entry)| ((entry.vnet, entry.address, entry.port), id)).collect();
-        for identity in wanted {
-            let (vnet, address, port, _) = identity;
-            if !ids.knows(&identity)
-                && let Some(id) = renamed.remove(&(vnet, address, port))
-            {
-                ids.adopt(identity, u32::from(id));
-            }
+fn known_ids(
+    model: &Model,
+    environment: &Environment<'_>,
+    observed: &Image,
+    vnets: &[u32],
+) -> Ids<EndpointIdentity> {
+    let capacity = environment.sizes.of(MapId::Endpoints).saturating_sub(1);
+    let known = observed.endpoints.iter().map(|(&id, entry)| (identity_in(entry), u32::from(id)));
+    let mut ids = Ids::new(known, capacity);
+    let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
+    let on = all.filter(|(_, endpoint)| endpoint.enabled);
+    let wanted: BTreeSet<_> = on.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
+    let renamed = observed.endpoints.iter().filter(|(_, entry)| !wanted.contains(&identity_in(entry)));
+    let mut renamed: BTreeMap<_, u16> =
+        renamed.map(|(&id, entry)| ((entry.vnet, entry.address, entry.port), id)).collect();
+    for identity in wanted {
+        let (vnet, address, port, _) = identity;
+        if !ids.knows(&identity)
+            && let Some(id) = renamed.remove(&(vnet, address, port))
+        {
+            ids.adopt(identity, u32::from(id));
         }
-        Self(ids)
     }
+    ids
 }
 
 pub(super) fn plan_endpoints(
@@ -112,7 +114,7 @@ pub(super) fn plan_endpoints(
     tunnels: &[Vec<Option<u32>>],
     image: &mut Image,
 ) -> Result<(), PlanError> {
-    let EndpointIds(mut ids) = EndpointIds::new(model, environment, observed, vnets);
+    let mut ids = known_ids(model, environment, observed, vnets);
     let no_room = PlanError::no_room("endpoint", "endpoints");
     for (index, pool) in model.pools.iter().enumerate() {
         let drain_ns = drain_ns(model, index);
@@ -142,10 +144,6 @@ pub(super) fn plan_endpoints(
 fn drain_ns(model: &Model, pool: usize) -> u64 {
     let services = model.services.iter().filter(|service| service.pool == pool);
     nanoseconds(services.map(|service| service.drain).max().unwrap_or_default())
-}
-
-fn nanoseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The state of an endpoint that is configured.
@@ -226,35 +224,33 @@ pub(super) fn plan_removed(
     let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
     let off = all.filter(|(_, endpoint)| !endpoint.enabled);
     let off: BTreeSet<_> = off.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
-    for (id, mut entry) in removed {
-        if off.contains(&identity_in(&entry)) {
-            // Switched off: from one moment to the next.
-            entry.state |= ENDPOINT_REMOVED;
-            entry.until_ns =
-                environment.now_ns.max(1).min(if entry.until_ns == 0 { u64::MAX } else { entry.until_ns });
-        }
-        let entry = tombstone(entry, drains.get(&id).copied().unwrap_or(0), environment.now_ns, image);
+    for (id, entry) in removed {
+        // One that is switched off ends from one moment to the next.
+        let ends = off.contains(&identity_in(&entry));
+        let drain_ns = drains.get(&id).copied().unwrap_or(0);
+        let entry = tombstone(entry, drain_ns, ends, environment.now_ns, image);
         let settled = entry.until_ns.saturating_add(SETTLE_NS) <= environment.flows.since_ns;
         if !settled || named.contains(&id) || environment.flows.endpoints.contains(&id) {
             image.endpoints.insert(id, entry);
+            // Its address has an id as long as it is there.
+            if let Some(&id) = observed.addresses.get(&entry.address) {
+                image.addresses.insert(entry.address, id);
+            }
         }
     }
     keep_replies(environment, observed, image);
 }
 
 /// The entry of an endpoint that is not configured any more.
-fn tombstone(entry: EndpointEntry, drain_ns: u64, now_ns: u64, image: &Image) -> EndpointEntry {
-    let until_ns = if entry.state & ENDPOINT_REMOVED != 0 && entry.until_ns != 0 {
-        entry.until_ns
-    } else {
-        now_ns.saturating_add(drain_ns).max(1)
-    };
+fn tombstone(entry: EndpointEntry, drain_ns: u64, ends: bool, now_ns: u64, image: &Image) -> EndpointEntry {
+    let known = (entry.state & ENDPOINT_REMOVED != 0).then_some(entry.until_ns);
+    let until_ns = known.unwrap_or_else(|| now_ns.saturating_add(drain_ns).max(1));
     // What leads there may have gone as well.
     let there = image.vnets.contains_key(&entry.vnet);
     let of_entry = entry.tunnels.iter().take(usize::from(entry.tunnel_count)).map(|&id| u32::from(id));
     let tunnels: Vec<u32> = of_entry.filter(|id| there && image.tunnels.contains_key(id)).collect();
     let (tunnel_count, tunnels) = spread(&tunnels);
-    let until_ns = if tunnel_count == 0 { until_ns.min(now_ns.max(1)) } else { until_ns };
+    let until_ns = if ends || tunnel_count == 0 { until_ns.min(now_ns.max(1)) } else { until_ns };
     let state = entry.state | ENDPOINT_REMOVED;
     let tag = if there { entry.tag } else { 0 };
     let entry = EndpointEntry { state, until_ns, tunnel_count, tunnels, tag, ..entry };
@@ -270,11 +266,9 @@ fn drains(model: &Model, observed: &Image, image: &Image) -> BTreeMap<u16, u64> 
         by_listener.extend(listeners_of(service, image, &ids).map(|id| (id, drain_ns)));
     }
     let mut drains = BTreeMap::new();
-    let values = observed.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
-    for value in values.map(|(_, words)| ListenerValue::from_words(*words)) {
+    for (.., value) in observed.listener_values() {
         let Some(&drain_ns) = by_listener.get(&value.id) else { continue };
-        let previous = observed.tracking.get(&value.id).copied().unwrap_or_default();
-        let TrackingEntry { previous, .. } = previous;
+        let previous = observed.tracking.get(&value.id).map_or(Target::default(), |entry| entry.previous);
         for line in [value.target, previous].into_iter().filter(|t| t.slots() != 0).map(Target::line) {
             for &id in observed.tables.get(&line).iter().flat_map(|slots| slots.iter()) {
                 let known = drains.entry(id).or_insert(drain_ns);
@@ -287,8 +281,7 @@ fn drains(model: &Model, observed: &Image, image: &Image) -> BTreeMap<u16, u64> 
 
 /// Replies of endpoints that were removed and may still have flows.
 fn keep_replies(environment: &Environment<'_>, observed: &Image, image: &mut Image) {
-    let listeners = image.listeners.iter().filter(|(key, _)| matches!(key, ListenerKey::Ports { .. }));
-    let listeners: BTreeSet<u32> = listeners.map(|(_, words)| ListenerValue::from_words(*words).id).collect();
+    let listeners: BTreeSet<u32> = image.listener_values().map(|(.., value)| value.id).collect();
     for (key, words) in &observed.replies {
         let ReplyKey::Ports { vnet, address, protocol, ports } = *key else { continue };
         let value = ReplyValue::from_words(*words);

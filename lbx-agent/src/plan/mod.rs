@@ -15,12 +15,19 @@ mod policies;
 mod ports;
 mod services;
 
+use std::time::Duration;
+
 pub use changes::{FlowFacts, needs_sweeps, next_deadline_ns, waits_for_flows};
 pub use endpoints::{endpoint_ids, health_of, is_released, with_health};
-pub use hosts::known_host;
+pub use hosts::{entry_address, known_host};
 pub use peers::known_tunnel;
 pub use planner::{Environment, NodeFacts, PlanError, plan};
 pub use services::{ListenerIdentity, listener_identity, listener_ids, listeners_of};
+
+/// A time as the maps have it.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 #[cfg(test)]
 mod tests;

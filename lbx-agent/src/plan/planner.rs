@@ -14,7 +14,7 @@ use super::{
     endpoints,
     hosts::Hosts,
     ids::{Exhausted, Ids},
-    peers, services,
+    nanoseconds, peers, services,
 };
 use crate::{
     config::model::{Model, TunnelPath},
@@ -91,12 +91,6 @@ pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> R
     endpoints::plan_endpoints(model, environment, observed, &vnets, &tunnels, &mut image)?;
     services::plan_services(model, environment, observed, &vnets, &mut hosts, &mut image)?;
     endpoints::plan_removed(model, environment, observed, &vnets, &mut image);
-    // Their addresses have ids as long as they are there.
-    for entry in image.endpoints.values() {
-        if let Some(&id) = observed.addresses.get(&entry.address) {
-            image.addresses.insert(entry.address, id);
-        }
-    }
     if !image.tracking.is_empty() {
         image.node.flags |= NODE_TRACKS;
     }
@@ -130,7 +124,7 @@ fn node(
         seed,
         // As secret as the seed of the flow hash, and of no other use; where that changes, pins are found as before.
         pin_seed: if observed.node.abi == 0 { seed.map(|half| mix(!half)) } else { observed.node.pin_seed },
-        udp_idle_ns: u64::try_from(model.timers.udp_idle.as_nanos()).unwrap_or(u64::MAX),
+        udp_idle_ns: nanoseconds(model.timers.udp_idle),
         pin_buckets: environment.sizes.of(MapId::PinsTcp),
         tcp_idle_secs: u32::try_from(model.timers.tcp_idle.as_secs()).unwrap_or(u32::MAX),
     })

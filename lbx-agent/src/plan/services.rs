@@ -110,11 +110,8 @@ const fn kind_of(value: ListenerValue) -> u16 {
 
 /// The listeners that the kernel knows. The blocks of a range share their id and first port.
 fn known_listeners(observed: &Image) -> impl Iterator<Item = (ListenerIdentity, u32)> {
-    observed.listeners.iter().filter_map(|(key, words)| {
-        let ListenerKey::Ports { vip, protocol, .. } = *key else { return None };
-        let value = ListenerValue::from_words(*words);
-        Some(((vip, protocol, value.first_port, kind_of(value)), value.id))
-    })
+    let values = observed.listener_values();
+    values.map(|(vip, protocol, value)| ((vip, protocol, value.first_port, kind_of(value)), value.id))
 }
 
 /// What planning services needs.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use lbx_common::{
     abi::{
-        ENDPOINT_TAKES_NEW, Host, ListenerKey, ListenerValue, PINS_PER_BUCKET, Pin, PinRecord,
-        TRACKING_ALWAYS, TRACKING_OPEN, Target, Words,
+        ENDPOINT_TAKES_NEW, Host, ListenerValue, PINS_PER_BUCKET, Pin, PinRecord, TRACKING_ALWAYS,
+        TRACKING_OPEN, Target,
     },
     bytes::{Address, Be16, Be32},
     hash::{flow_hash, scale},
@@ -60,9 +60,7 @@ impl Meaning {
             if host.v6 { addresses.get(&host.raw).copied() } else { Some(Address::from_v4(Be32(host.raw))) }
         };
         let mut listeners = BTreeMap::new();
-        for (key, words) in &image.listeners {
-            let ListenerKey::Ports { vip, protocol, .. } = *key else { continue };
-            let value = ListenerValue::from_words(*words);
+        for (vip, protocol, value) in image.listener_values() {
             let tracking = image.tracking.get(&value.id).map_or(0, |entry| entry.flags);
             let Some(address) = address(vip) else { continue };
             listeners.insert(value.id, Listener { value, vip: address, v6: vip.v6, protocol, tracking });
