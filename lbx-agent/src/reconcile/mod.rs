@@ -136,6 +136,8 @@ pub struct Reconciler {
     /// When the look began, or the last one did.
     sweep_began: Instant,
     next_sweep: Option<Instant>,
+    /// When something changes by itself.
+    deadline: Option<Instant>,
 }
 
 impl Reconciler {
@@ -164,6 +166,7 @@ impl Reconciler {
             meaning: None,
             sweep_began: Instant::now(),
             next_sweep: None,
+            deadline: None,
         };
         this.forget_stale_findings();
         this.kernel.prepare(&this.model).await?;
@@ -202,7 +205,7 @@ impl Reconciler {
                     self.path_mtus.learn(&message, &self.model, Instant::now())
                 }
                 () = at(self.next_sweep) => self.sweep(),
-                () = at(self.next_deadline()) => true,
+                () = at(self.deadline) => { self.deadline = None; true }
                 Some(mut changed) = inputs.devices.recv() => {
                     while let Ok(more) = inputs.devices.try_recv() {
                         changed.merge(more);
@@ -243,6 +246,8 @@ impl Reconciler {
         let steps = diff(&observed, &wanted);
         tracing::debug!(?steps, "applying");
         apply(&mut self.kernel.memory, &mut self.kernel.counters, &steps)?;
+        let left = |deadline_ns: u64| Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
+        self.deadline = plan::next_deadline_ns(&wanted).map(|deadline_ns| Instant::now() + left(deadline_ns));
         self.image = wanted;
         self.unfinished = false;
         self.schedule_sweep();
@@ -271,13 +276,6 @@ impl Reconciler {
             let needed = plan::needs_sweeps(&self.image) || self.sweeper.pins > 0;
             self.next_sweep = needed.then(|| self.sweep_began + SWEEP_INTERVAL);
         }
-    }
-
-    /// When something changes by itself.
-    fn next_deadline(&self) -> Option<Instant> {
-        let now_ns = now_ns();
-        let deadline_ns = plan::next_deadline_ns(&self.image)?;
-        Some(Instant::now() + Duration::from_nanos(deadline_ns.saturating_sub(now_ns)))
     }
 
     fn plan(&self, model: &Model, seed: [u64; 2], observed: &Image) -> Result<Image, KernelError> {
@@ -368,7 +366,7 @@ impl Reconciler {
 fn now_ns() -> u64 {
     // Fails for no clock that there is.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    plan::nanoseconds(now)
 }
 
 /// Ends at a time, or never.
