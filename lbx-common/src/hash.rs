@@ -43,16 +43,11 @@ pub fn flow_hash<A: IpAddress>(
 /// Hash of the first `bits` bits of an address alone.
 #[inline(never)]
 pub fn source_hash<A: IpAddress>(source: A, bits: u8, seed: &[u64; 2]) -> u32 {
-    let [a, b, c, d] = source.quads().map(u32::from_be);
-    let (first, second) = (word(a, b), word(c, d));
+    // The first bits on the wire are the highest ones.
+    let [first, second] = source.words().map(u64::from_be);
     let bits = u32::from(bits);
     let hash = mix(mix(leading(first, bits) ^ seed[0]) ^ leading(second, bits.saturating_sub(64)) ^ seed[1]);
     (hash >> 32) as u32
-}
-
-#[inline(always)]
-const fn word(high: u32, low: u32) -> u64 {
-    (high as u64) << 32 | low as u64
 }
 
 /// The first `bits` bits of a word; of more than it has, all.
@@ -123,6 +118,27 @@ mod tests {
                 (Address::from_words([word(0), word(2)]), Address::from_words([word(4), word(6)]));
             hash(source, destination, lanes[8])
         });
+    }
+
+    #[test]
+    fn sources_that_agree_in_the_bits_that_count_have_one_hash() {
+        let v4 = |host: u8| Be32::from_octets([192, 0, 2, host]);
+        let v6 = |octet: usize| {
+            let mut address = [0x20; 16];
+            address[octet] ^= 1;
+            Address(address)
+        };
+        for (bits, same) in [(24, true), (31, true), (32, false)] {
+            let alike = source_hash(v4(2), bits, &SEED) == source_hash(v4(3), bits, &SEED);
+            assert_eq!(alike, same, "{bits} bits of IPv4");
+        }
+        // The octet that differs in its last bit, and how many bits count.
+        for (octet, bits, same) in
+            [(7, 63, true), (7, 64, false), (15, 64, true), (15, 127, true), (15, 128, false)]
+        {
+            let alike = source_hash(v6(octet), bits, &SEED) == source_hash(Address([0x20; 16]), bits, &SEED);
+            assert_eq!(alike, same, "{bits} bits of IPv6, which differ in octet {octet}");
+        }
     }
 
     proptest! {

@@ -103,9 +103,12 @@ fn find_over<T: Tables>(tables: &T, udp: bool, hash: u64, now_ns: u64) -> u32 {
     tables.forget(first(tables, udp, hash, |pin| pin.idle_ns(udp, now_ns) > lifetime(pin, idle_ns)))
 }
 
-/// The pin in a place.
+/// The pin in a place; none in [`NOWHERE`].
 #[inline(always)]
 pub fn at<T: Tables>(tables: &T, udp: bool, place: u32) -> Pin {
+    if place == NOWHERE {
+        return Pin::default();
+    }
     let bucket = tables.pin_bucket(udp, place / PINS_PER_BUCKET);
     bucket.map_or(Pin::default(), |bucket| bucket.get(place))
 }

@@ -20,7 +20,7 @@ use crate::{
     bytes::Be16,
     hash::{flow_hash, scale},
     ip::{IpAddress, TCP, UDP},
-    pins::{self, Flow, NOWHERE},
+    pins::{self, Flow},
     select::{NOBODY, owner_of_new, table_hash},
     tables::Tables,
     transport::{Ports, TcpFlags},
@@ -77,7 +77,7 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
         return owner_of_new(tables, target, slot);
     }
     let place = pins::find(tables, flow.udp(), flow.hash);
-    let pinned = if place == NOWHERE { Pin::default() } else { pins::at(tables, flow.udp(), place) };
+    let pinned = pins::at(tables, flow.udp(), place);
     let mut on_pin = is_possible::<A, T>(tables, flow, u32::from(pinned.endpoint()));
     let begins = !quoted && flow.flags().is_syn();
     if begins && on_pin && pinned.has(Pin::ENDED) {
@@ -186,7 +186,7 @@ fn meaning(half: &HalfOpen, flow: &Flow) -> u32 {
     let by_client = flow.listener.flags & LISTENER_DSR != 0;
     if by_client || !flow.udp() {
         if flow.flags().ends() { 0 } else { PROVES }
-    } else if flow.udp() && flow.now_ns.wrapping_sub(half.time) > REFRESH_NS {
+    } else if flow.now_ns.wrapping_sub(half.time) > REFRESH_NS {
         REFRESHES
     } else {
         0
@@ -300,7 +300,7 @@ pub fn confirm<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
     let flags = flow.flags();
     if !flags.has_syn() {
         let place = pins::find(tables, flow.udp(), flow.hash);
-        let pin = if place == NOWHERE { Pin::default() } else { pins::at(tables, flow.udp(), place) };
+        let pin = pins::at(tables, flow.udp(), place);
         if !pin.has(Pin::CONTESTED) && is_at(tables, u32::from(pin.endpoint()), flow.more, source) {
             let pin = pin.with(ended(flags)).touched(flow.udp(), flow.now_ns);
             pins::put(tables, flow.udp(), place, pin);

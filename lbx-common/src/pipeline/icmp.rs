@@ -8,11 +8,11 @@ use super::{
     PipelineAddress, drop,
     inbound::{endpoint_socket, tunnel_of},
     outbound::{by_route, is_probe_source},
-    tracked::key,
+    tracked::{ask, key},
     transmit::{into_tunnel, to_host},
 };
 use crate::{
-    abi::{FlowKey, Host, LISTENER_DSR, ListenerKey, ListenerValue, VIP_ECHO, VipValue, Words},
+    abi::{Host, LISTENER_DSR, ListenerKey, VIP_ECHO, VipValue, Words},
     decap,
     encap::encapsulate,
     hash::flow_hash,
@@ -110,7 +110,13 @@ fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
         u32::from(id)
     } else {
         let ports = [ports_in.source, ports_in.destination];
-        return about_flow(tables, carry, key(ip.destination, vip.raw, ports, ip.protocol), listener, hash);
+        let key = key(ip.destination, vip.raw, ports, ip.protocol);
+        // This comes again then, with the endpoint.
+        return ask::<A, T>(
+            tables,
+            &Flow { key, listener, more: hash, quoted: 1, ..Flow::default() },
+            *carry,
+        );
     };
     let Some(endpoint) = tables.endpoint(id) else {
         return drop(0, DropReason::NoEndpoint);
@@ -133,24 +139,6 @@ fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
     tables.count_listener(listener.id, direction, u64::from(error.total_length));
     tables.count_endpoint(id, direction, u64::from(error.total_length));
     go_on::<A, T>(tables, &ip, (vnet, tunnel), answer)
-}
-
-/// Has the endpoint found of a flow whose hash does not say it; [`from_client`] comes again then.
-#[inline(always)]
-fn about_flow<T: Tables>(
-    tables: &T,
-    carry: &Carry,
-    key: FlowKey,
-    listener: ListenerValue,
-    hash: u32,
-) -> Packed {
-    let v6 = key.v6 != 0;
-    let flow = Flow { key, listener, more: hash, quoted: 1, ..Flow::default() };
-    if tables.look_into(&flow).is_none() {
-        return drop(0, DropReason::Inconsistent);
-    }
-    tables.keep(*carry);
-    Packed::go_on(if v6 { Stage::TrackedV6 } else { Stage::TrackedV4 })
 }
 
 /// Hands an error over to [`relay`].

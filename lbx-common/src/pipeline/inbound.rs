@@ -1,6 +1,6 @@
 //! From a client to an endpoint.
 
-use super::{PipelineAddress, drop, refuse::refuse, tracked::ask, transmit::into_tunnel};
+use super::{PipelineAddress, drop, refuse::refuse, tracked::ask_for_packet, transmit::into_tunnel};
 use crate::{
     abi::{ENDPOINT_TUNNELS, EndpointEntry, FragmentKey, FragmentValue, LISTENER_DSR, ListenerValue},
     bytes::Be16,
@@ -33,7 +33,7 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables, const FRAGME
     let hash = flow_hash(ip.source, ip.destination, transport.ports, ip.protocol, &node.seed);
     let by = table_hash(listener.target, ip.source, hash, &node.seed);
     let Some((id, _)) = steady(tables, listener, by) else {
-        return ask(packet, tables, ip, transport, listener, hash);
+        return ask_for_packet(packet, tables, ip, transport, listener, hash);
     };
     deliver::<A, P, T, FRAGMENT>(packet, tables, ip, transport, listener, hash, u32::from(id))
 }

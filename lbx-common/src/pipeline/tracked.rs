@@ -39,9 +39,19 @@ pub(super) fn key<A: IpAddress>(
     FlowKey { client: client.words(), vip, ports, protocol: u32::from(protocol), v6: u32::from(A::V6) }
 }
 
-/// Has the endpoint found of a client's packet whose hash does not say it.
+/// Has the endpoint found of a flow whose hash does not say it. `carry` is kept for the stage that gets it.
 #[inline(always)]
-pub(super) fn ask<A: PipelineAddress, P: Packet, T: Tables>(
+pub(super) fn ask<A: PipelineAddress, T: Tables>(tables: &T, flow: &Flow, carry: Carry) -> Packed {
+    if tables.look_into(flow).is_none() {
+        return drop(0, DropReason::Inconsistent);
+    }
+    tables.keep(carry);
+    Packed::go_on(if A::V6 { Stage::TrackedV6 } else { Stage::TrackedV4 })
+}
+
+/// The same for a client's packet.
+#[inline(always)]
+pub(super) fn ask_for_packet<A: PipelineAddress, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     ip: &Ip<A>,
@@ -49,8 +59,7 @@ pub(super) fn ask<A: PipelineAddress, P: Packet, T: Tables>(
     listener: &ListenerValue,
     hash: u32,
 ) -> Packed {
-    let inconsistent = drop(0, DropReason::Inconsistent);
-    let Some(vip) = ip.destination.host(tables) else { return inconsistent };
+    let Some(vip) = ip.destination.host(tables) else { return drop(0, DropReason::Inconsistent) };
     let flow = Flow {
         key: key(ip.source, vip.raw, [transport.ports.source, transport.ports.destination], ip.protocol),
         numbers: numbers(packet, ip),
@@ -59,12 +68,9 @@ pub(super) fn ask<A: PipelineAddress, P: Packet, T: Tables>(
         flags: transport.flags.0.into(),
         ..Flow::default()
     };
-    if tables.look_into(&flow).is_none() {
-        return inconsistent;
-    }
     #[expect(clippy::cast_possible_truncation, reason = "an offset below 8192")]
-    tables.keep(Carry { at: ip.at as u16, ..Carry::default() });
-    Packed::go_on(if A::V6 { Stage::TrackedV6 } else { Stage::TrackedV4 })
+    let carry = Carry { at: ip.at as u16, ..Carry::default() };
+    ask::<A, T>(tables, &flow, carry)
 }
 
 /// Finds it.
@@ -95,7 +101,7 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
     carry: &Carry,
     at: usize,
 ) -> Packed {
-    let (Some(ip), Some(transport)) = settled::<A, P, T>(packet, tables, at) else {
+    let Some((ip, transport)) = settled::<A, P, T>(packet, tables, at) else {
         return drop(0, DropReason::Malformed);
     };
     let Some(flow) = tables.looked_into() else { return drop(0, DropReason::Inconsistent) };
@@ -110,7 +116,7 @@ pub(super) fn confirm<A: PipelineAddress, P: Packet, T: Tables>(
     carry: &Carry,
     at: usize,
 ) -> Packed {
-    if let (Some(inner), Some(transport)) = settled::<A, P, T>(packet, tables, at)
+    if let Some((inner, transport)) = settled::<A, P, T>(packet, tables, at)
         && let Some(host) = inner.source.host(tables)
         && let Some(reply) = tables.reply(carry.vnet, host, inner.protocol, transport.ports.source)
     {
@@ -137,9 +143,9 @@ fn settled<A: PipelineAddress, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     at: usize,
-) -> (Option<Ip<A>>, Option<Transport>) {
-    let Ok(ip): Result<Ip<A>, _> = A::parse(packet, at) else { return (None, None) };
+) -> Option<(Ip<A>, Transport)> {
+    let ip = A::parse(packet, at).ok()?;
     let ip = if A::V6 { ip.settled(tables) } else { ip };
-    let transport = transport::parse(packet, &ip).ok();
-    (Some(ip), transport)
+    let transport = transport::parse(packet, &ip).ok()?;
+    Some((ip, transport))
 }
