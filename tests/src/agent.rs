@@ -116,6 +116,13 @@ impl Agent {
         self.write_config_text(&config::to_yaml(config)?)
     }
 
+    /// The same, and waits until it is in force.
+    pub fn change(&self, config: &Config, limit: Duration) -> Result<()> {
+        let before = self.status()?.revision;
+        self.write_config(config)?;
+        wait::until("the change is in force", limit, || Ok((self.status()?.revision > before).then_some(())))
+    }
+
     /// Writes the configuration file, right or wrong.
     pub fn write_config_text(&self, text: &str) -> Result<()> {
         // Renamed into place, so that nobody reads half of it.

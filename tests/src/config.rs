@@ -6,9 +6,8 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use lbx_common::api::{
-    self, AttachMode, Config, ConnectionTracking, Endpoint, Forwarding, Inner, Interface, Listen, Monitor,
-    MonitorKind, NoEndpoint, Node, OnEndpointDown, Pool, Ports, ProbeSource, Protocol, RateLimit, Role,
-    Service, Tunnel, TunnelSource, VirtualNetwork,
+    self, AttachMode, Config, Endpoint, Inner, Interface, Listen, Monitor, MonitorKind, Node, Pool, Ports,
+    ProbeSource, Protocol, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
 };
 
 use crate::{
@@ -158,14 +157,8 @@ fn virtual_network(plan: &VnetPlan, families: &[Family]) -> VirtualNetwork {
 
 fn pool(plan: &VnetPlan, family: Family, suffix: &str, monitor: Option<String>, port: u16) -> Pool {
     let endpoint = |(name, address): (&str, IpAddr)| Endpoint {
-        name: name.to_owned(),
-        virtual_network: plan.name.to_owned(),
-        address,
         port: Some(port),
-        weight: 1.0,
-        enabled: true,
-        drained: false,
-        tunnels: Vec::new(),
+        ..Endpoint::new(name.to_owned(), plan.name.to_owned(), address)
     };
     Pool {
         name: named(family, format!("{}-{suffix}", plan.name)),
@@ -176,22 +169,8 @@ fn pool(plan: &VnetPlan, family: Family, suffix: &str, monitor: Option<String>, 
 }
 
 fn service(plan: &VnetPlan, family: Family, name: String, listen: Listen, pool_suffix: &str) -> Service {
-    Service {
-        name: named(family, name),
-        address: plan.vip_of(family),
-        listen: vec![listen],
-        forwarding: Forwarding::Nat,
-        pools: vec![named(family, format!("{}-{pool_suffix}", plan.name))],
-        icmp_echo: true,
-        no_endpoint: NoEndpoint::Drop,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        rate_limit: RateLimit::default(),
-        session_affinity: None,
-        drain: lbx_common::api::default_drain(),
-        on_endpoint_down: OnEndpointDown::default(),
-        connection_tracking: ConnectionTracking::default(),
-    }
+    let pool = named(family, format!("{}-{pool_suffix}", plan.name));
+    Service::new(named(family, name), plan.vip_of(family), vec![listen], vec![pool])
 }
 
 fn named(family: Family, name: String) -> String {

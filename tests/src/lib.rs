@@ -51,3 +51,8 @@ pub mod unit;
 pub mod wait;
 pub mod world;
 pub mod xdp;
+
+/// Whether what takes long is wanted: `cargo xtask test --long`.
+pub fn takes_long() -> bool {
+    std::env::var_os("LBX_LONG").is_some()
+}

@@ -4,9 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbx_common::api::{
-    self, AttachMode, Config, ConnectionTracking, Endpoint, Forwarding, Inner, Interface, Listen, NoEndpoint,
-    Node, OnEndpointDown, Pool, Ports, ProbeSource, Protocol, RateLimit, Role, Service, Tunnel, TunnelSource,
-    VirtualNetwork, default_drain,
+    self, AttachMode, Config, Endpoint, Forwarding, Inner, Interface, Listen, NoEndpoint, Node, Pool, Ports,
+    ProbeSource, Protocol, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
 };
 
 use crate::{
@@ -232,15 +231,10 @@ fn add_service(config: &mut Config, network: Network, family: Family, mode: Mode
         Mode::Any => (Ports::Any, None),
     };
     let endpoint = |(name, address): (&str, IpAddr)| Endpoint {
-        name: name.to_owned(),
-        virtual_network: network.name(),
-        address,
         port: endpoint_port,
-        weight: 1.0,
-        enabled: true,
-        drained: false,
         // By DSR an endpoint ends one tunnel itself, and says which.
         tunnels: if mode == Mode::Dsr { vec!["only".to_owned()] } else { Vec::new() },
+        ..Endpoint::new(name.to_owned(), network.name(), address)
     };
     let [a, b] = endpoints(family, mode);
     config.pools.push(Pool {
@@ -249,22 +243,12 @@ fn add_service(config: &mut Config, network: Network, family: Family, mode: Mode
         table_size: None,
         endpoints: [("a", a), ("b", b)].map(endpoint).into(),
     });
+    let (vip, listen) = (network.vip(family, mode), vec![Listen { protocol, ports }]);
     config.services.push(Service {
-        name: name.clone(),
-        address: network.vip(family, mode),
-        listen: vec![Listen { protocol, ports }],
         forwarding: if mode == Mode::Dsr { Forwarding::Dsr } else { Forwarding::Nat },
-        pools: vec![name],
-        icmp_echo: true,
         // The VIPs of these services say that they have no other port.
         no_endpoint: if mode == Mode::Dsr { NoEndpoint::Reject } else { NoEndpoint::Drop },
-        allow: Vec::new(),
-        deny: Vec::new(),
-        rate_limit: RateLimit::default(),
-        session_affinity: None,
-        drain: default_drain(),
-        on_endpoint_down: OnEndpointDown::default(),
-        connection_tracking: ConnectionTracking::default(),
+        ..Service::new(name.clone(), vip, listen, vec![name])
     });
 }
 

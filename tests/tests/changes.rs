@@ -1,10 +1,8 @@
 //! Changes of a running configuration: what they must move, and what they must leave alone.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
 use std::time::Duration;
 
-use lbx_common::api::{AttachMode, Config, HealthState};
+use lbx_common::api::{AttachMode, HealthState};
 use lbx_tests::{
     agent::{Agent, start_healthy},
     config,
@@ -13,14 +11,6 @@ use lbx_tests::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Puts a configuration in force and waits until it is.
-fn change(agent: &Agent, config: &Config) {
-    let before = agent.status().unwrap().revision;
-    agent.write_config(config).unwrap();
-    wait::until("the change is in force", PATIENCE, || Ok((agent.status()?.revision > before).then_some(())))
-        .unwrap();
-}
 
 /// The origins that answer at east's VIP, over fifty flows; those without an answer count as failed.
 fn who_answers(topology: &Topology) -> (Vec<String>, usize) {
@@ -39,13 +29,13 @@ fn an_endpoint_that_gets_another_address_has_no_traffic_before_its_first_probe()
     let mut changed = config::whole();
     // Nobody is there.
     changed.pools[0].endpoints[0].address = [10, 0, 0, 77].into();
-    change(&agent, &changed);
+    agent.change(&changed, PATIENCE).unwrap();
     let (names, failed) = who_answers(&topology);
     assert_eq!((names, failed), (vec!["b".to_owned()], 0));
     assert_eq!(agent.health_of("west-web", "a").unwrap(), HealthState::Healthy);
 
     // And one that is there is taken in as soon as it has been probed.
-    change(&agent, &config::whole());
+    agent.change(&config::whole(), PATIENCE).unwrap();
     agent.wait_until_healthy(PATIENCE).unwrap();
     assert_eq!(who_answers(&topology), (vec!["a".to_owned(), "b".to_owned()], 0));
 }
@@ -59,7 +49,7 @@ fn an_endpoint_that_moves_to_another_network_takes_no_health_with_it() {
     // West has no service any more that its endpoint could collide with.
     changed.services.retain(|service| service.name != "west");
     changed.pools[0].endpoints[1].virtual_network = "west".to_owned();
-    change(&agent, &changed);
+    agent.change(&changed, PATIENCE).unwrap();
     let client = topology.client().with_timeout(Duration::from_millis(500));
     for port in 25_100..25_150 {
         let answer = client.http_get(EAST.vip, port).unwrap();
@@ -74,7 +64,7 @@ fn renaming_a_pool_and_its_endpoints_interrupts_nothing() {
     renamed.pools[0].name = "shop".to_owned();
     renamed.pools[0].endpoints[0].name = "first".to_owned();
     renamed.services[0].pools = vec!["shop".to_owned()];
-    change(&agent, &renamed);
+    agent.change(&renamed, PATIENCE).unwrap();
     assert_eq!(who_answers(&topology), (vec!["a".to_owned(), "b".to_owned()], 0));
 }
 
@@ -96,7 +86,7 @@ fn generic_mode_works_says_that_it_is_slow_and_can_be_left() {
         topology.client().download(vnet.plan.vip, 0, 1_000_000).unwrap().finish().unwrap();
     }
 
-    change(&agent, &config::whole());
+    agent.change(&config::whole(), PATIENCE).unwrap();
     assert_eq!(modes(&agent), [Some(AttachMode::Native); 2]);
     topology.client().http_get(WEST.vip, 0).unwrap();
 }

@@ -26,15 +26,7 @@ const STALL: Duration = Duration::from_secs(1);
 
 /// How many connections of each kind.
 fn crowd_size() -> usize {
-    if std::env::var_os("LBX_LONG").is_some() { 200 } else { 40 }
-}
-
-/// Puts a configuration in force and waits until it is.
-fn change(agent: &Agent, config: &Config) {
-    let before = agent.status().unwrap().revision;
-    agent.write_config(config).unwrap();
-    wait::until("the change is in force", PATIENCE, || Ok((agent.status()?.revision > before).then_some(())))
-        .unwrap();
+    if lbx_tests::takes_long() { 200 } else { 40 }
 }
 
 /// More origins in east, on the host of its first one.
@@ -47,16 +39,7 @@ fn more_origins(topology: &Topology, count: u8) -> Vec<(Endpoint, OriginServers)
         host.ip(&format!("address add {ipv6}/64 dev lan0 nodad")).unwrap();
         let name = format!("more-{last}");
         let identity = Identity { vnet: "east".to_owned(), origin: name.clone(), ipv4, ipv6 };
-        let endpoint = Endpoint {
-            name,
-            virtual_network: "east".to_owned(),
-            address: ipv4.into(),
-            port: Some(80),
-            weight: 1.0,
-            enabled: true,
-            drained: false,
-            tunnels: Vec::new(),
-        };
+        let endpoint = Endpoint { port: Some(80), ..Endpoint::new(name, "east".to_owned(), ipv4.into()) };
         (endpoint, OriginServers::start(host, identity).unwrap())
     });
     more.collect()
@@ -80,7 +63,7 @@ fn connections_survive_every_change_of_their_pool() {
     let mut crowds = [EAST, WEST].map(|plan| Crowd::gather(&client, plan, crowd_size()).unwrap());
     let mut config = config::whole();
     let mut step = |what: &str, config: &Config, agent: &Agent| {
-        change(agent, config);
+        agent.change(config, PATIENCE).unwrap();
         agent.wait_until_healthy(PATIENCE).unwrap();
         for crowd in &mut crowds {
             crowd.go_on().unwrap();
@@ -163,7 +146,7 @@ fn a_drained_endpoint_keeps_its_connections_for_as_long_as_the_service_says() {
     assert!(on_a > 0);
     endpoint(&mut config, "a").drained = true;
     let began = Instant::now();
-    change(&agent, &config);
+    agent.change(&config, PATIENCE).unwrap();
     while began.elapsed() + Duration::from_secs(1) < DRAIN {
         assert_eq!(new_connections(&client, 10), BTreeSet::from(["b".to_owned()]));
         assert_eq!(east.count_alive_on("a").unwrap(), on_a, "after {:?}", began.elapsed());
@@ -173,7 +156,7 @@ fn a_drained_endpoint_keeps_its_connections_for_as_long_as_the_service_says() {
     assert!(began.elapsed() >= DRAIN);
     // Back again, it gets new connections at once.
     endpoint(&mut config, "a").drained = false;
-    change(&agent, &config);
+    agent.change(&config, PATIENCE).unwrap();
     assert_eq!(new_connections(&client, 60).len(), 2);
 }
 
@@ -189,7 +172,7 @@ fn a_removed_endpoint_is_gone_when_its_time_is_over() {
     let mut east = Crowd::gather(&client, EAST, 0).unwrap();
     east.open_idle(&client, EAST, crowd_size()).unwrap();
     config.pools[0].endpoints.retain(|endpoint| endpoint.name != "a");
-    change(&agent, &config);
+    agent.change(&config, PATIENCE).unwrap();
     assert!(east.count_alive_on("a").unwrap() > 0, "its connections end at once");
     assert_eq!(new_connections(&client, 30), BTreeSet::from(["b".to_owned()]));
     wait::until("the endpoint is released", PATIENCE, || Ok((east.count_alive_on("a")? == 0).then_some(())))

@@ -24,14 +24,8 @@ fn direct() -> Config {
     let east = &mut config.virtual_networks[0];
     let near = east.tunnels[0].clone();
     let endpoint = |name: &str, tunnel: &str, host: u8| Endpoint {
-        name: name.to_owned(),
-        virtual_network: EAST.name.to_owned(),
-        address: Ipv4Addr::new(10, 0, 0, host).into(),
-        port: None,
-        weight: 1.0,
-        enabled: true,
-        drained: false,
         tunnels: vec![tunnel.to_owned()],
+        ..Endpoint::new(name.to_owned(), EAST.name.to_owned(), Ipv4Addr::new(10, 0, 0, host).into())
     };
     let endpoints = vec![endpoint("east", &near.name, 1), endpoint("west", OTHER_TUNNEL, 2)];
     east.tunnels.push(Tunnel { name: OTHER_TUNNEL.to_owned(), remote: WEST.remote(), ..near });

@@ -30,7 +30,7 @@ const NOBODY: [u8; 2] = [198, 18];
 const CONNECTIONS: usize = 20;
 
 fn duration() -> Duration {
-    Duration::from_secs(if std::env::var_os("LBX_LONG").is_some() { 60 } else { 5 })
+    Duration::from_secs(if lbx_tests::takes_long() { 60 } else { 5 })
 }
 
 /// What a flood is made of.
@@ -98,12 +98,7 @@ fn check(under_change: bool) {
     let mut crowd = Crowd::gather(&client, EAST, CONNECTIONS).unwrap();
     if under_change {
         config::set_weights(&mut config, EAST.name, [1.0, 0.3]);
-        let before = agent.status().unwrap().revision;
-        agent.write_config(&config).unwrap();
-        wait::until("the change is in force", PATIENCE, || {
-            Ok((agent.status()?.revision > before).then_some(()))
-        })
-        .unwrap();
+        agent.change(&config, PATIENCE).unwrap();
         // These have pins where the new table names another endpoint than the old one.
         crowd.open_idle(&client, EAST, CONNECTIONS).unwrap();
     }

@@ -23,7 +23,7 @@ use lbx_tests::{
     family::Family,
     servers::{HTTP_PORT, UDP_PORT},
     topology::{CLIENT, CLIENT_V6, EAST, PUBLIC_DEVICE, Topology, WEST},
-    tunnel, wait,
+    tunnel,
 };
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -240,10 +240,7 @@ fn services_that_reject_refuse_what_no_endpoint_takes_and_other_ports() {
     for endpoint in config.pools.iter_mut().flat_map(|pool| &mut pool.endpoints) {
         endpoint.enabled = false;
     }
-    let before = agent.status().unwrap().revision;
-    agent.write_config(&config).unwrap();
-    wait::until("the change is in force", PATIENCE, || Ok((agent.status()?.revision > before).then_some(())))
-        .unwrap();
+    agent.change(&config, PATIENCE).unwrap();
     // Of services without endpoints, and that no service has.
     for (tcp, udp) in [(HTTP_PORT, UDP_PORT), (UDP_PORT, HTTP_PORT)] {
         for vip in topology.vnets().iter().flat_map(|vnet| Family::ALL.map(|family| vnet.plan.vip_of(family)))

@@ -44,7 +44,7 @@ struct Mapping {
 }
 
 /// A mapping of a whole map.
-struct Region {
+pub struct Region {
     start: NonNull<AtomicU64>,
     words: usize,
 }
@@ -55,14 +55,16 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    fn map(data: &MapData, words: usize, protection: ProtFlags) -> io::Result<Self> {
+    /// Maps a map of so many words.
+    pub fn map(data: &MapData, words: usize, protection: ProtFlags) -> io::Result<Self> {
         let length = NonZeroUsize::new(words * 8).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no other memory.
         let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, data.fd().as_fd(), 0) }?;
         Ok(Self { start: start.cast(), words })
     }
 
-    fn words(&self) -> &[AtomicU64] {
+    /// Its words.
+    pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping has that many words, page-aligned, until it is dropped; others change them
         // only as atomics do, word by word.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }

@@ -21,7 +21,7 @@ pub use buckets::{Full, buckets_for, mend};
 pub use counters::{Counters, CountersError, KernelCounters, NoCounters};
 pub use diff::{ApplyError, Step, apply, diff, update_endpoint};
 pub use image::{Image, lines_for};
-pub use mapped::{KernelMemory, MapError};
+pub use mapped::{KernelMemory, MapError, Region};
 pub use memory::{FakeMemory, MapId, Memory};
 pub use pins::{PinError, Pins};
 pub use prefixes::{KernelPrefixes, PrefixList, PrefixLists, PrefixesError};

@@ -14,9 +14,8 @@ use lbx_common::{
         ReplyValue, TUNNEL_SET, Words,
     },
     api::{
-        AttachMode, Config, ConnectionTracking, Encap, Endpoint, Forwarding, HealthState, Interface, Limits,
-        Listen, Monitor, MonitorKind, NoEndpoint, Node, OnEndpointDown, Pool, Ports, ProbeSource, Protocol,
-        RateLimit, Role, Service, Tunnel, TunnelSource, VirtualNetwork, default_drain,
+        AttachMode, Config, Encap, Endpoint, HealthState, Interface, Limits, Listen, Monitor, MonitorKind,
+        Node, Pool, Ports, ProbeSource, Protocol, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
     },
     select::sequence,
 };
@@ -127,16 +126,13 @@ impl World {
         for &(number, vnet, weight, enabled, _) in drawn {
             let name = format!("e{number}");
             if self.there(vnet) && !endpoints.iter().any(|endpoint| endpoint.name == name) {
+                // The same addresses in every network.
+                let address = address(*v6, [10, 0, index], number + 1);
                 endpoints.push(Endpoint {
-                    name,
-                    virtual_network: format!("v{vnet}"),
-                    // The same addresses in every network.
-                    address: address(*v6, [10, 0, index], number + 1),
                     port: Some(80),
                     weight: f64::from(weight) / 100.0,
                     enabled,
-                    drained: false,
-                    tunnels: Vec::new(),
+                    ..Endpoint::new(name, format!("v{vnet}"), address)
                 });
             }
         }
@@ -207,22 +203,8 @@ fn monitor() -> Monitor {
 }
 
 fn service(i: u8, v6: bool) -> Service {
-    Service {
-        name: format!("s{i}"),
-        address: address(v6, [203, 0, 113], i + 1),
-        listen: vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }],
-        forwarding: Forwarding::Nat,
-        pools: vec![format!("p{i}")],
-        icmp_echo: true,
-        no_endpoint: NoEndpoint::Drop,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        rate_limit: RateLimit::default(),
-        session_affinity: None,
-        drain: default_drain(),
-        on_endpoint_down: OnEndpointDown::default(),
-        connection_tracking: ConnectionTracking::default(),
-    }
+    let listen = vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }];
+    Service::new(format!("s{i}"), address(v6, [203, 0, 113], i + 1), listen, vec![format!("p{i}")])
 }
 
 /// What a world makes of the maps as `observed`.

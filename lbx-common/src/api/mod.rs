@@ -30,7 +30,7 @@ pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
 pub use service::{
     AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RateLimit, Service,
-    SessionAffinity, default_drain,
+    SessionAffinity,
 };
 pub use stats::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
 pub use status::{

@@ -50,6 +50,22 @@ pub struct Endpoint {
     pub tunnels: Vec<String>,
 }
 
+impl Endpoint {
+    /// An endpoint of which no more is said than what it must have: all else has its default.
+    pub fn new(name: String, virtual_network: String, address: IpAddr) -> Self {
+        Self {
+            name,
+            virtual_network,
+            address,
+            port: None,
+            weight: full_weight(),
+            enabled: yes(),
+            drained: false,
+            tunnels: Vec::new(),
+        }
+    }
+}
+
 const fn full_weight() -> f64 {
     1.0
 }
@@ -61,4 +77,16 @@ const fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
 const fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_one_is_what_the_least_text_says() {
+        let text = r#"{"name": "a", "virtual_network": "v", "address": "192.0.2.1"}"#;
+        let least: Endpoint = serde_json::from_str(text).unwrap();
+        assert_eq!(Endpoint::new("a".into(), "v".into(), [192, 0, 2, 1].into()), least);
+    }
 }

@@ -51,6 +51,28 @@ pub struct Service {
     pub rate_limit: RateLimit,
 }
 
+impl Service {
+    /// A service of which no more is said than what it must have: all else has its default.
+    pub fn new(name: String, address: IpAddr, listen: Vec<Listen>, pools: Vec<String>) -> Self {
+        Self {
+            name,
+            address,
+            listen,
+            forwarding: Forwarding::default(),
+            pools,
+            icmp_echo: yes(),
+            no_endpoint: NoEndpoint::default(),
+            session_affinity: None,
+            drain: default_drain(),
+            on_endpoint_down: OnEndpointDown::default(),
+            connection_tracking: ConnectionTracking::default(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            rate_limit: RateLimit::default(),
+        }
+    }
+}
+
 /// How packets reach the endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -195,6 +217,20 @@ const fn subnet_ipv6() -> u8 {
 }
 
 /// Time that a drained or removed endpoint keeps its flows.
-pub const fn default_drain() -> Duration {
+const fn default_drain() -> Duration {
     Duration::from_mins(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_one_is_what_the_least_text_says() {
+        let text = r#"{"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]}"#;
+        let least: Service = serde_json::from_str(text).unwrap();
+        let new =
+            Service::new("a".into(), [192, 0, 2, 1].into(), vec!["tcp/1".parse().unwrap()], vec!["a".into()]);
+        assert_eq!(new, least);
+    }
 }

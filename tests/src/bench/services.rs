@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lbx_common::api::{
-    Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, NoEndpoint, OnEndpointDown, Pool,
-    Ports, Protocol, RateLimit, Service,
-};
+use lbx_common::api::{Config, Endpoint, Forwarding, Limits, Listen, Pool, Ports, Protocol, Service};
 
 use crate::{
     family::Family,
@@ -27,33 +24,23 @@ pub fn services(count: u32, pools: u32, members: u32, forwarding: Forwarding) ->
         monitor: None,
         table_size: None,
         endpoints: (0..members)
-            .map(|member| Endpoint {
-                name: format!("e{member}"),
-                virtual_network: network.name(),
-                address: address(Ipv4Addr::new(10, 1, 0, 1), number * members + member),
-                port: (!dsr).then_some(8080),
-                weight: 1.0,
-                enabled: true,
-                drained: false,
-                tunnels: if dsr { vec!["only".to_owned()] } else { Vec::new() },
+            .map(|member| {
+                let address = address(Ipv4Addr::new(10, 1, 0, 1), number * members + member);
+                Endpoint {
+                    port: (!dsr).then_some(8080),
+                    tunnels: if dsr { vec!["only".to_owned()] } else { Vec::new() },
+                    ..Endpoint::new(format!("e{member}"), network.name(), address)
+                }
             })
             .collect(),
     };
-    let service = |number: u32| Service {
-        name: format!("s{number}"),
-        address: address(FIRST_VIP, number),
-        listen: vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }],
-        forwarding,
-        pools: vec![format!("p{}", number % pools)],
-        icmp_echo: true,
-        no_endpoint: NoEndpoint::Drop,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        rate_limit: RateLimit::default(),
-        session_affinity: None,
-        drain: lbx_common::api::default_drain(),
-        on_endpoint_down: OnEndpointDown::default(),
-        connection_tracking: ConnectionTracking::default(),
+    let service = |number: u32| {
+        let listen = vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }];
+        let pools = vec![format!("p{}", number % pools)];
+        Service {
+            forwarding,
+            ..Service::new(format!("s{number}"), address(FIRST_VIP, number), listen, pools)
+        }
     };
     Config {
         node: world::node(),

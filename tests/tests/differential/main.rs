@@ -73,7 +73,7 @@ fn compare(lab: &Lab, on: On, frames: &[Vec<u8>], actions: &mut [usize; 3]) {
 #[test]
 fn kernel_and_host_agree_on_random_packets() {
     let lab = lab();
-    let rounds = if std::env::var_os("LBX_LONG").is_some() { 10 * PACKETS } else { PACKETS } / BATCH;
+    let rounds = if lbx_tests::takes_long() { 10 * PACKETS } else { PACKETS } / BATCH;
     let seed = seed();
     // Shown where the test fails.
     println!("LBX_SEED={seed}");

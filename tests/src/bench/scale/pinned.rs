@@ -3,60 +3,43 @@
 use std::{
     fs, io,
     net::IpAddr,
-    num::NonZeroUsize,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
-    ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, MapInfo};
-use lbx_agent::{dataplane::MapId, plan::health_of};
-use lbx_common::api::HealthState;
+use lbx_agent::{
+    dataplane::{MapId, Region},
+    plan::{entry_address, health_of},
+};
 use lbx_common::{
     abi::{EndpointEntry, Words},
-    bytes::{Address, Be32},
+    api::HealthState,
 };
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::ProtFlags;
 
 /// Words of an endpoint's entry.
 const ENTRY: usize = size_of::<EndpointEntry>() / 8;
 
 /// A map that the agent writes, read-only.
-pub struct Mapping {
-    start: NonNull<AtomicU64>,
-    words: usize,
-}
-
-// SAFETY: one value owns the mapping, and its words are atomics.
-unsafe impl Send for Mapping {}
-// SAFETY: a shared mapping gives out atomics only.
-unsafe impl Sync for Mapping {}
+pub struct Mapping(Region);
 
 impl Mapping {
     /// Maps a map that is pinned below `bpffs`.
     pub fn open(bpffs: &Path, map: MapId) -> Result<Self> {
         let pin = bpffs.join("maps").join(map.name());
-        let open = || -> Result<Self> {
-            let elements = MapInfo::from_pin(&pin)?.max_entries();
-            let data = MapData::from_pin(&pin)?;
-            let words = elements as usize * map.words();
-            let length = NonZeroUsize::new(words * 8).context("a map with something in it")?;
-            // SAFETY: a fresh mapping at an address of the kernel's choice touches no other memory.
-            let start = unsafe {
-                mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, data.fd().as_fd(), 0)
-            }?;
-            Ok(Self { start: start.cast(), words })
+        let open = || -> Result<Region> {
+            let words = MapInfo::from_pin(&pin)?.max_entries() as usize * map.words();
+            Ok(Region::map(&MapData::from_pin(&pin)?, words, ProtFlags::PROT_READ)?)
         };
-        open().with_context(|| format!("cannot look at {}", pin.display()))
+        Ok(Self(open().with_context(|| format!("cannot look at {}", pin.display()))?))
     }
 
     /// Its words.
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping has that many words, page-aligned, until it is dropped; the agent changes them word
-        // by word.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+        self.0.words()
     }
 
     /// Entries of endpoints, by id. To be called on that map only.
@@ -67,10 +50,7 @@ impl Mapping {
 
     /// The words of the entry of the endpoint with this address.
     pub fn endpoint(&self, address: IpAddr) -> Result<&[AtomicU64]> {
-        let wanted = match address {
-            IpAddr::V4(address) => Address::from_v4(Be32::from_octets(address.octets())),
-            IpAddr::V6(address) => Address(address.octets()),
-        };
+        let wanted = entry_address(address);
         let found = self.endpoints().find(|(_, entry)| entry.vnet != 0 && entry.address == wanted);
         let (id, _) = found.with_context(|| format!("no endpoint has {address}"))?;
         self.words().get(id * ENTRY..(id + 1) * ENTRY).context("an entry that was just read")
@@ -81,15 +61,6 @@ impl Mapping {
         self.endpoints()
             .filter(|(_, entry)| entry.vnet != 0 && health_of(entry) == HealthState::Healthy)
             .count()
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: this value made the mapping, and nothing borrows from it any more.
-        if let Err(error) = unsafe { munmap(self.start.cast(), self.words * 8) } {
-            eprintln!("lbx-tests: cannot unmap a map: {error}");
-        }
     }
 }
 
