@@ -1,6 +1,9 @@
 //! What the API may ask of the running agent: the seam between `api` and `reconcile`.
 
-use lbx_common::api::{Config, ConfigDocument, HealthReport, Mistake, Revision, StatsReport, StatusReport};
+use lbx_common::api::{
+    Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Mistake, Revision, StatsReport,
+    StatusReport,
+};
 
 /// Why the agent refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +53,9 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Counters.
     fn stats(&self) -> impl Future<Output = Result<StatsReport, RefusedError>> + Send;
+
+    /// Flows that are pinned. A name that is not configured matches none.
+    fn flows(&self, query: FlowQuery) -> impl Future<Output = Result<FlowsReport, RefusedError>> + Send;
 
     /// The agent and its data plane.
     fn status(&self) -> impl Future<Output = Result<StatusReport, RefusedError>> + Send;

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
-use lbx_common::api::{Collection, Revision};
+use lbx_common::api::{Collection, FlowQuery, MAX_FLOWS, Revision};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -93,7 +93,7 @@ fn within(outer: &str, parent: &str, name: &str) -> Result<CollectionPath, ApiEr
 /// The answer to a path that leads nowhere.
 pub(super) fn no_such_path(path: &str) -> ApiError {
     ApiError::NotFound(format!(
-        "there is no `{path}`: below /v1/ there are config, health, stats, status, {}",
+        "there is no `{path}`: below /v1/ there are config, health, flows, stats, status, {}",
         all_collections()
     ))
 }
@@ -126,6 +126,30 @@ impl<S: Send + Sync> FromRequestParts<S> for WriteOptions {
             ApiError::Malformed(format!("{}; writes take `?dry_run=true` or nothing", error.body_text()))
         })?;
         Ok(Self { dry_run: query.dry_run, if_match: if_match(&parts.headers)? })
+    }
+}
+
+/// Which flows are asked for.
+pub(super) struct FlowFilter(pub FlowQuery);
+
+impl<S: Send + Sync> FromRequestParts<S> for FlowFilter {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let Query(query) = Query::<FlowQuery>::from_request_parts(parts, state).await.map_err(|error| {
+            ApiError::Malformed(format!(
+                "{}; flows are filtered by `service=NAME`, `endpoint=POOL/NAME`, `client=PREFIX`, and `limit=N` says \
+                 how many are listed",
+                error.body_text()
+            ))
+        })?;
+        if query.limit > MAX_FLOWS {
+            return Err(ApiError::Malformed(format!(
+                "limit: found {}, expected 0 to {MAX_FLOWS}",
+                query.limit
+            )));
+        }
+        Ok(Self(query))
     }
 }
 

@@ -8,8 +8,8 @@ use axum::{
     routing::get,
 };
 use lbx_common::api::{
-    Collection, Config, ConfigDocument, HealthReport, ListedEndpoint, ListedTunnel, Revision, StatsReport,
-    StatusReport, WriteReport,
+    Collection, Config, ConfigDocument, FlowsReport, HealthReport, ListedEndpoint, ListedTunnel, Revision,
+    StatsReport, StatusReport, WriteReport,
 };
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use super::{
     diff::diff,
     edit::{self, Edit},
     error::ApiError,
-    extract::{Body, CollectionPath, ObjectPath, WriteOptions, no_such_path},
+    extract::{Body, CollectionPath, FlowFilter, ObjectPath, WriteOptions, no_such_path},
 };
 use crate::control::{Control, RefusedError};
 
@@ -41,6 +41,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
     Router::new()
         .route("/v1/config", get(read_config::<C>).put(write_config::<C>))
         .route("/v1/health", get(health::<C>))
+        .route("/v1/flows", get(flows::<C>))
         .route("/v1/stats", get(stats::<C>))
         .route("/v1/status", get(status::<C>))
         .route("/v1/{collection}", collection())
@@ -226,6 +227,26 @@ async fn health<C: Control>(State(api): State<Api<C>>) -> Result<Json<HealthRepo
 
 async fn stats<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatsReport>, ApiError> {
     Ok(Json(api.control.stats().await?))
+}
+
+async fn flows<C: Control>(
+    State(api): State<Api<C>>,
+    FlowFilter(query): FlowFilter,
+) -> Result<Json<FlowsReport>, ApiError> {
+    let config = api.control.config().await?.config;
+    // A name that nobody has is a slip of the pen, and not a name without flows.
+    if let Some(service) = &query.service {
+        let within = CollectionPath { collection: Collection::Services, parent: None };
+        edit::get(&config, &ObjectPath { within, name: service.clone() })?;
+    }
+    if let Some(endpoint) = &query.endpoint {
+        let Some((pool, name)) = endpoint.split_once('/') else {
+            return Err(ApiError::Malformed(format!("`{endpoint}` is no endpoint: write POOL/NAME")));
+        };
+        let within = CollectionPath { collection: Collection::Endpoints, parent: Some(pool.to_owned()) };
+        edit::get(&config, &ObjectPath { within, name: name.to_owned() })?;
+    }
+    Ok(Json(api.control.flows(query).await?))
 }
 
 async fn status<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatusReport>, ApiError> {

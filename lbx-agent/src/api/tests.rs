@@ -6,8 +6,8 @@ use std::{
 };
 
 use lbx_common::api::{
-    Change, ChangeAction, Config, ConfigDocument, HealthReport, Mistake, Problem, Revision, StatsReport,
-    StatusReport, WriteReport,
+    Change, ChangeAction, Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Mistake, Problem,
+    Revision, StatsReport, StatusReport, WriteReport,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -91,6 +91,10 @@ impl Control for FakeAgent {
         Ok(StatsReport::default())
     }
 
+    async fn flows(&self, query: FlowQuery) -> Result<FlowsReport, RefusedError> {
+        Ok(FlowsReport { matching: u64::from(query.limit), flows: Vec::new() })
+    }
+
     async fn status(&self) -> Result<StatusReport, RefusedError> {
         let document = self.config().await?;
         Ok(StatusReport {
@@ -105,6 +109,7 @@ impl Control for FakeAgent {
             interfaces: Vec::new(),
             tunnels: Vec::new(),
             maps: Vec::new(),
+            changes: Vec::new(),
         })
     }
 }

@@ -4,6 +4,7 @@ use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 use lbx_common::{
     abi::{MAX_REASONS, TrafficCounter, drop_index},
     api::Traffic,
+    track::Event,
 };
 
 /// A counter map could not be read or written.
@@ -19,6 +20,8 @@ pub trait Counters {
     fn endpoint(&self, id: u32) -> Result<Traffic, CountersError>;
     /// Sum of a vnet's drops for a reason's number.
     fn drops(&self, vnet: u32, reason: u8) -> Result<u64, CountersError>;
+    /// How often something happened to flows that may live elsewhere than hash and table say.
+    fn flows(&self, event: Event) -> Result<u64, CountersError>;
     /// Starts a listener's counters anew.
     fn clear_listener(&mut self, id: u32) -> Result<(), CountersError>;
     /// Starts an endpoint's counters anew.
@@ -40,6 +43,9 @@ impl Counters for NoCounters {
     fn drops(&self, _: u32, _: u8) -> Result<u64, CountersError> {
         Ok(0)
     }
+    fn flows(&self, _: Event) -> Result<u64, CountersError> {
+        Ok(0)
+    }
     fn clear_listener(&mut self, _: u32) -> Result<(), CountersError> {
         Ok(())
     }
@@ -59,6 +65,12 @@ pub struct KernelCounters {
     pub endpoints: PerCpuArray<MapData, TrafficCounter>,
     /// By [`drop_index`].
     pub drops: PerCpuArray<MapData, u64>,
+    /// By [`Event`].
+    pub flows: PerCpuArray<MapData, u64>,
+}
+
+fn total(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, CountersError> {
+    Ok(map.get(&index, 0)?.iter().fold(0, |sum, cpu| sum.wrapping_add(*cpu)))
 }
 
 fn sum(values: &PerCpuValues<TrafficCounter>) -> Traffic {
@@ -94,8 +106,11 @@ impl Counters for KernelCounters {
     }
 
     fn drops(&self, vnet: u32, reason: u8) -> Result<u64, CountersError> {
-        let values = self.drops.get(&drop_index(vnet, reason), 0)?;
-        Ok(values.iter().fold(0, |sum, cpu| sum.wrapping_add(*cpu)))
+        total(&self.drops, drop_index(vnet, reason))
+    }
+
+    fn flows(&self, event: Event) -> Result<u64, CountersError> {
+        total(&self.flows, event as u32)
     }
 
     fn clear_listener(&mut self, id: u32) -> Result<(), CountersError> {

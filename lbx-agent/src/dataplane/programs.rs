@@ -11,6 +11,7 @@ use lbx_common::{
         TrafficCounter, map_name, program_name, service_bucket,
     },
     api::Limits,
+    track::Event,
 };
 
 use super::{
@@ -136,6 +137,8 @@ impl Sizes {
         sizes.push((map_name::ENDPOINT_TRAFFIC, limits.endpoints.saturating_add(1), traffic));
         let drops = limits.virtual_networks.saturating_add(1).saturating_mul(u32::from(MAX_REASONS));
         sizes.push((map_name::DROPS, drops, size_of::<u64>()));
+        let events = u32::try_from(Event::ALL.len()).unwrap_or(u32::MAX);
+        sizes.push((map_name::FLOWS, events, size_of::<u64>()));
         sizes.push((map_name::FRAGMENTS, limits.fragments, size_of::<FragmentValue>()));
         sizes.push((map_name::HALF_OPEN, limits.pins.div_ceil(4), size_of::<HalfOpen>()));
         Self(sizes)
@@ -197,6 +200,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         listeners: per_cpu(&mut programs, map_name::LISTENER_TRAFFIC)?,
         endpoints: per_cpu(&mut programs, map_name::ENDPOINT_TRAFFIC)?,
         drops: per_cpu(&mut programs, map_name::DROPS)?,
+        flows: per_cpu(&mut programs, map_name::FLOWS)?,
     };
     let mut maps = Vec::new();
     for map in MapId::ALL {

@@ -35,6 +35,7 @@ impl Reconciler {
             }
             Command::Health(answer) => drop(answer.send(self.health_report())),
             Command::Stats(answer) => drop(answer.send(self.stats_report())),
+            Command::Flows(query, answer) => drop(answer.send(self.flows_report(&query))),
             Command::Status(answer) => drop(answer.send(self.status_report().await)),
         }
     }

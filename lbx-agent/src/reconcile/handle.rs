@@ -1,6 +1,8 @@
 //! The way from the API to the task: commands with a place for the answer.
 
-use lbx_common::api::{Config, ConfigDocument, HealthReport, Revision, StatsReport, StatusReport};
+use lbx_common::api::{
+    Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Revision, StatsReport, StatusReport,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Control, RefusedError};
@@ -17,6 +19,8 @@ pub enum Command {
     Health(oneshot::Sender<HealthReport>),
     /// Counters.
     Stats(oneshot::Sender<StatsReport>),
+    /// Pinned flows.
+    Flows(FlowQuery, oneshot::Sender<FlowsReport>),
     /// Agent and data plane.
     Status(oneshot::Sender<StatusReport>),
 }
@@ -59,6 +63,10 @@ impl Control for Handle {
 
     async fn stats(&self) -> Result<StatsReport, RefusedError> {
         self.ask(Command::Stats).await
+    }
+
+    async fn flows(&self, query: FlowQuery) -> Result<FlowsReport, RefusedError> {
+        self.ask(|answer| Command::Flows(query, answer)).await
     }
 
     async fn status(&self) -> Result<StatusReport, RefusedError> {

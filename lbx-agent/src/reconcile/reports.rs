@@ -1,105 +1,44 @@
-//! Answers about health, counters and the agent itself.
+//! Answers about counters and the agent itself; those about health and flows stand beside.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+mod flows;
+mod health;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use lbx_common::{
-    abi::{ABI_VERSION, Host, MAX_REASONS, PeerKey, TUNNEL_DOWN, TUNNEL_RESOLVED, TunnelEntry, map_name},
+    abi::{
+        ABI_VERSION, EndpointEntry, Host, MAX_REASONS, PINS_PER_BUCKET, PeerKey, TRACKING_CLOSING,
+        TRACKING_OPEN, TUNNEL_RESOLVED, TunnelEntry, map_name,
+    },
     api::{
-        AttachMode, DropCount, EndpointHealth, EndpointStats, HealthReport, HealthState, Interface,
-        InterfaceStatus, LinkState, MapFill, NextHopStatus, PoolHealth, PoolState, Prefix, ServiceStats,
-        StatsReport, StatusReport, Traffic, TunnelHealth, TunnelStatus,
+        AttachMode, ChangeState, DropCount, EndpointStats, FlowCount, Interface, InterfaceStatus, LinkState,
+        MapFill, NextHopStatus, Prefix, ServiceStats, StatsReport, StatusReport, TableChange, Traffic,
+        TunnelStatus,
     },
     reason::DropReason,
+    track::Event,
 };
 
 use nix::net::if_::if_indextoname;
 
-use super::Reconciler;
+use super::{Reconciler, now_ns, sweep::Found};
 use crate::{
-    config::model::{Endpoint, Pool, Service},
+    config::model::Service,
     dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, Waiting, lines_for},
     net::ethtool,
-    plan::{ListenerIdentity, health_of, known_host, known_tunnel, listener_identity, listener_ids},
+    plan::{ListenerIdentity, known_host, known_tunnel, listener_identity, listener_ids, listeners_of},
 };
 
 impl Reconciler {
-    pub(super) fn health_report(&self) -> HealthReport {
-        HealthReport {
-            pools: self.model.pools.iter().map(|pool| self.pool_health(pool)).collect(),
-            tunnels: self.tunnel_healths(),
-        }
-    }
-
-    fn pool_health(&self, pool: &Pool) -> PoolHealth {
-        let endpoints: Vec<EndpointHealth> =
-            pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect();
-        PoolHealth {
-            pool: pool.name.clone(),
-            monitor: pool.monitor.as_ref().map(|monitor| monitor.name.clone()),
-            state: pool_state(&endpoints),
-            endpoints,
-        }
-    }
-
-    fn endpoint_health(&self, pool: &Pool, endpoint: &Endpoint) -> EndpointHealth {
-        let name = (pool.name.clone(), endpoint.name.clone());
-        let seen = self.endpoints.seen.get(&name);
-        let state = if !endpoint.enabled {
-            HealthState::Disabled
-        } else if pool.monitor.is_none() {
-            HealthState::Healthy
-        } else {
-            // Before its first probe an endpoint is as the agent found it in the kernel.
-            seen.map_or_else(|| self.state_in_kernel(&name), |seen| seen.state)
-        };
-        EndpointHealth {
-            endpoint: endpoint.name.clone(),
-            virtual_network: self.vnet_name(endpoint.vnet),
-            address: match endpoint.port {
-                Some(port) => SocketAddr::new(endpoint.address, port).to_string(),
-                None => endpoint.address.to_string(),
-            },
-            state,
-            reason: seen.map(|seen| seen.reason.clone()).unwrap_or_default(),
-            since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
-            round_trip_us: seen.and_then(|seen| seen.round_trip_us),
-        }
-    }
-
-    /// Health of the tunnels with a monitor.
-    fn tunnel_healths(&self) -> Vec<TunnelHealth> {
-        let image = Image::observe(&self.kernel.memory);
-        let mut healths = Vec::new();
-        for vnet in &self.model.vnets {
-            for tunnel in &vnet.tunnels {
-                let Some(probe) = &tunnel.probe else { continue };
-                let seen = self.tunnels.seen.get(&(vnet.name.clone(), tunnel.name.clone()));
-                let in_kernel = known_tunnel(vnet, tunnel, &image).map_or(0, |entry| entry.flags);
-                let state = match seen {
-                    _ if !tunnel.enabled => HealthState::Disabled,
-                    Some(seen) => seen.state,
-                    // Before its first probe a tunnel is as the agent found it in the kernel.
-                    None if in_kernel & TUNNEL_DOWN != 0 => HealthState::Unhealthy,
-                    None => HealthState::Unknown,
-                };
-                healths.push(TunnelHealth {
-                    virtual_network: vnet.name.clone(),
-                    tunnel: tunnel.name.clone(),
-                    monitor: probe.monitor.name.clone(),
-                    address: probe.target.to_string(),
-                    state,
-                    reason: seen.map(|seen| seen.reason.clone()).unwrap_or_default(),
-                    since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
-                    round_trip_us: seen.and_then(|seen| seen.round_trip_us),
-                });
-            }
-        }
-        healths
-    }
-
-    fn state_in_kernel(&self, name: &(String, String)) -> HealthState {
-        let entry = |&id| self.kernel.memory.read(MapId::Endpoints, u32::from(id));
-        self.ids.get(name).map_or(HealthState::Unknown, |id| health_of(&entry(id)))
+    /// Names of the virtual networks by their id in the maps.
+    fn vnet_names(&self, image: &Image) -> BTreeMap<u32, &str> {
+        let names: BTreeMap<u32, &str> =
+            self.model.vnets.iter().map(|vnet| (vnet.vni, vnet.name.as_str())).collect();
+        image.vnets.iter().filter_map(|(&id, entry)| Some((id, *names.get(&entry.vni)?))).collect()
     }
 
     fn vnet_name(&self, index: usize) -> String {
@@ -133,10 +72,9 @@ impl Reconciler {
                 });
             }
         }
-        let names: BTreeMap<u32, &str> =
-            self.model.vnets.iter().map(|vnet| (vnet.vni, vnet.name.as_str())).collect();
-        let vnets = image.vnets.iter().map(|(&id, entry)| (id, names.get(&entry.vni).copied()));
-        for (id, name) in [(0, None)].into_iter().chain(vnets) {
+        let names = self.vnet_names(&image);
+        for id in [0].into_iter().chain(image.vnets.keys().copied()) {
+            let name = names.get(&id).copied();
             for number in 0..MAX_REASONS {
                 let packets = self.kernel.counters.drops(id, number)?;
                 if packets > 0 {
@@ -144,6 +82,10 @@ impl Reconciler {
                     report.drops.push(DropCount { virtual_network, reason: reason_name(number), packets });
                 }
             }
+        }
+        for event in Event::ALL {
+            let count = self.kernel.counters.flows(event)?;
+            report.flows.push(FlowCount { event: event.as_str().to_owned(), count });
         }
         Ok(report)
     }
@@ -195,8 +137,38 @@ impl Reconciler {
             map_writes: self.kernel.memory.writes(),
             interfaces,
             tunnels: self.tunnels(&image),
-            maps: fill(&image, &Sizes::new(&self.model.limits)),
+            maps: fill(&image, &self.sweeper.found, &Sizes::new(&self.model.limits)),
+            changes: self.changes(&image),
         }
+    }
+
+    /// Services whose lookup table is being changed.
+    fn changes(&self, image: &Image) -> Vec<TableChange> {
+        let (ids, now_ns) = (listener_ids(image), now_ns());
+        let change = |service: &Service| {
+            let entries = listeners_of(service, image, &ids).filter_map(|id| image.tracking.get(&id));
+            let under_way = entries.filter_map(|entry| {
+                let state = if entry.flags & TRACKING_OPEN != 0 {
+                    ChangeState::Open
+                } else if entry.flags & TRACKING_CLOSING != 0 {
+                    ChangeState::Closing
+                } else {
+                    return None;
+                };
+                Some((state, entry))
+            });
+            // All listeners of a service change at once; one that came later has nothing under way.
+            let (state, entry) = under_way.min_by_key(|&(state, _)| state)?;
+            let secs = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs();
+            Some(TableChange {
+                service: service.name.clone(),
+                state,
+                since_secs: secs(now_ns.saturating_sub(entry.opened_ns)),
+                closes_in_secs: (state == ChangeState::Open)
+                    .then(|| secs(entry.deadline_ns.saturating_sub(now_ns))),
+            })
+        };
+        self.model.services.iter().filter_map(change).collect()
     }
 
     fn tunnels(&self, image: &Image) -> Vec<TunnelStatus> {
@@ -276,19 +248,9 @@ fn next_hop(entry: &TunnelEntry) -> Option<NextHopStatus> {
     })
 }
 
-fn pool_state(endpoints: &[EndpointHealth]) -> PoolState {
-    let count = |state| endpoints.iter().filter(|endpoint| endpoint.state == state).count();
-    let enabled = endpoints.len() - count(HealthState::Disabled);
-    let (healthy, unknown) = (count(HealthState::Healthy), count(HealthState::Unknown));
-    if enabled > 0 && healthy == enabled {
-        PoolState::Healthy
-    } else if healthy > 0 {
-        PoolState::Degraded
-    } else if enabled > 0 && unknown == enabled {
-        PoolState::Unknown
-    } else {
-        PoolState::Critical
-    }
+/// Address and port of an endpoint's entry; port 0 where the client's is kept.
+fn endpoint_address(entry: &EndpointEntry) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::from(entry.address.0).to_canonical(), entry.port.to_host())
 }
 
 fn reason_name(number: u8) -> String {
@@ -296,7 +258,7 @@ fn reason_name(number: u8) -> String {
     known.map_or_else(|| number.to_string(), |reason| reason.as_str().to_owned())
 }
 
-fn fill(image: &Image, sizes: &Sizes) -> Vec<MapFill> {
+fn fill(image: &Image, pins: &Found, sizes: &Sizes) -> Vec<MapFill> {
     let named = |name: &str, used: usize, capacity: u32| MapFill {
         map: name.to_lowercase(),
         used: used as u64,
@@ -321,5 +283,7 @@ fn fill(image: &Image, sizes: &Sizes) -> Vec<MapFill> {
         entry(MapId::Vnets, image.vnets.len(), sizes.of(MapId::Vnets).saturating_sub(1)),
         lists(map_name::PREFIXES_V4, v4.len()),
         lists(map_name::PREFIXES_V6, v6.len()),
+        entry(MapId::PinsTcp, pins.tcp, sizes.of(MapId::PinsTcp).saturating_mul(PINS_PER_BUCKET)),
+        entry(MapId::PinsUdp, pins.udp, sizes.of(MapId::PinsUdp).saturating_mul(PINS_PER_BUCKET)),
     ]
 }

@@ -28,7 +28,7 @@ use crate::{
 const PART: u32 = 4096;
 
 /// The maps of pins: places, records, whether they are of UDP.
-const MAPS: [(MapId, MapId, bool); 2] =
+pub const MAPS: [(MapId, MapId, bool); 2] =
     [(MapId::PinsTcp, MapId::RecordsTcp, false), (MapId::PinsUdp, MapId::RecordsUdp, true)];
 
 /// What pins are about, by listener id.
@@ -107,7 +107,18 @@ impl Meaning {
 struct Round {
     facts: FlowFacts,
     by_listener: BTreeMap<u32, u64>,
-    pins: u64,
+    found: Found,
+}
+
+/// How many pins there are.
+#[derive(Default)]
+pub struct Found {
+    /// Of TCP.
+    pub tcp: usize,
+    /// Of UDP.
+    pub udp: usize,
+    /// By the endpoint's id.
+    pub by_endpoint: BTreeMap<u16, u64>,
 }
 
 /// Goes round all pins.
@@ -120,7 +131,7 @@ pub struct Sweeper {
     /// What the last two rounds found.
     pub facts: FlowFacts,
     /// Pins that the last round left.
-    pub pins: u64,
+    pub found: Found,
 }
 
 impl Sweeper {
@@ -174,8 +185,9 @@ impl Sweeper {
         if is_over && memory.replace(pins, place as usize, pin.0, 0) {
             return;
         }
-        let Round { facts, by_listener, pins } = &mut self.round;
-        *pins += 1;
+        let Round { facts, by_listener, found } = &mut self.round;
+        *if udp { &mut found.udp } else { &mut found.tcp } += 1;
+        *found.by_endpoint.entry(pin.endpoint()).or_default() += 1;
         facts.endpoints.insert(pin.endpoint());
         if pin.is_of(record.hash) {
             *by_listener.entry(record.listener).or_default() += 1;
@@ -188,10 +200,10 @@ impl Sweeper {
 
     fn end_round(&mut self, meaning: &Meaning) {
         self.next = 0;
-        let Round { mut facts, by_listener, pins } = std::mem::take(&mut self.round);
+        let Round { mut facts, by_listener, found } = std::mem::take(&mut self.round);
         let full = by_listener.into_iter().filter(|&(_, pins)| pins >= meaning.share);
         facts.full = full.map(|(id, _)| id).collect();
-        self.pins = pins;
+        self.found = found;
         if let Some(last) = self.last.replace(facts.clone()) {
             let both = FlowFacts {
                 since_ns: last.since_ns,

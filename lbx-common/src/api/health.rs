@@ -10,6 +10,9 @@ pub struct HealthReport {
     /// One entry a tunnel with a monitor, in the order of the configuration.
     #[serde(default)]
     pub tunnels: Vec<TunnelHealth>,
+    /// Endpoints that are not configured any more and still keep flows, or are remembered for those that there were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<RemovedEndpoint>,
 }
 
 /// Health of a pool.
@@ -46,6 +49,32 @@ pub struct EndpointHealth {
     /// Round trip of the last successful probe, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
+    /// What is left of it, where it is drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+}
+
+/// An endpoint that takes no new flows and keeps the ones that it has for a while.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Seconds until it keeps no flow; 0 = it keeps none now.
+    pub secs_left: u64,
+    /// Its flows that are pinned, as the agent saw them some seconds ago. With `connection_tracking: always` these are
+    /// all that there are.
+    pub pinned_flows: u64,
+}
+
+/// An endpoint that is not configured any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedEndpoint {
+    /// Name of its virtual network; absent where that has gone as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_network: Option<String>,
+    /// `ADDRESS:PORT`, or `ADDRESS` where the port was kept.
+    pub address: String,
+    /// What is left of it.
+    #[serde(flatten)]
+    pub drain: Drain,
 }
 
 /// Health of a tunnel.

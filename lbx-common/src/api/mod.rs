@@ -6,6 +6,7 @@
 mod change;
 mod config;
 mod family;
+mod flows;
 mod health;
 mod listen;
 mod monitor;
@@ -21,7 +22,10 @@ mod vnet;
 pub use change::{Change, ChangeAction, FieldChange, ListedEndpoint, ListedTunnel, WriteReport};
 pub use config::{Collection, Config, ConfigDocument, NoSuchCollection, Revision};
 pub use family::Family;
-pub use health::{EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, TunnelHealth};
+pub use flows::{DEFAULT_FLOWS, FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow};
+pub use health::{
+    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, RemovedEndpoint, TunnelHealth,
+};
 pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Monitor, MonitorKind};
 pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
@@ -32,8 +36,9 @@ pub use service::{
     AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RateLimit, Service,
     SessionAffinity,
 };
-pub use stats::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
+pub use stats::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic};
 pub use status::{
-    InterfaceStatus, LinkState, MapFill, NextHopStatus, PathMtuStatus, StatusReport, TunnelStatus,
+    ChangeState, InterfaceStatus, LinkState, MapFill, NextHopStatus, PathMtuStatus, StatusReport,
+    TableChange, TunnelStatus,
 };
 pub use vnet::{Encap, Inner, ProbeSource, Tunnel, VirtualNetwork};

@@ -22,6 +22,11 @@ impl Prefix {
         Self { address: masked(address, length), length }
     }
 
+    /// Whether an address is in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        Family::of(address) == self.family() && masked(address, self.length) == self.address
+    }
+
     /// The first address.
     pub const fn address(self) -> IpAddr {
         self.address
@@ -142,6 +147,16 @@ mod tests {
         let prefix: Prefix = "128.0.0.0/1".parse().unwrap();
         assert_eq!((prefix.address().to_string().as_str(), prefix.length()), ("128.0.0.0", 1));
         assert_eq!("2001:DB8:0::/32".parse::<Prefix>().unwrap().to_string(), "2001:db8::/32");
+    }
+
+    #[test]
+    fn addresses_are_in_prefixes_of_their_family() {
+        let contains = |prefix: &str, address: &str| {
+            prefix.parse::<Prefix>().unwrap().contains(address.parse().unwrap())
+        };
+        assert!(contains("192.0.2.0/25", "192.0.2.127") && !contains("192.0.2.0/25", "192.0.2.128"));
+        assert!(contains("::/0", "2001:db8::1") && !contains("::/0", "192.0.2.1"));
+        assert!(contains("2001:db8::7/128", "2001:db8::7") && !contains("2001:db8::7/128", "2001:db8::8"));
     }
 
     #[test]

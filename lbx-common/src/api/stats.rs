@@ -11,6 +11,9 @@ pub struct StatsReport {
     pub endpoints: Vec<EndpointStats>,
     /// Dropped packets, by virtual network and reason; zero counts are left out.
     pub drops: Vec<DropCount>,
+    /// What happened to flows that may live elsewhere than hash and table say.
+    #[serde(default)]
+    pub flows: Vec<FlowCount>,
 }
 
 /// Packets and bytes of inner IP packets, per direction.
@@ -62,4 +65,13 @@ pub struct DropCount {
     pub reason: String,
     /// Packets.
     pub packets: u64,
+}
+
+/// How often something happened to flows that may live elsewhere than hash and table say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCount {
+    /// Stable name, see [`crate::track::Event`].
+    pub event: String,
+    /// How often.
+    pub count: u64,
 }

@@ -29,6 +29,9 @@ pub struct StatusReport {
     pub tunnels: Vec<TunnelStatus>,
     /// One entry a map.
     pub maps: Vec<MapFill>,
+    /// Changes of lookup tables that are under way, by service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<TableChange>,
 }
 
 /// An interface that lbx is attached to.
@@ -122,4 +125,38 @@ pub struct MapFill {
     pub used: u64,
     /// Entries at most.
     pub capacity: u64,
+}
+
+/// A service whose lookup table was changed, while flows from before may be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableChange {
+    /// Name of the service.
+    pub service: String,
+    /// How far it is.
+    pub state: ChangeState,
+    /// Seconds since the last change of the table.
+    pub since_secs: u64,
+    /// Seconds until flows go by the new table that are not pinned; absent while it is closing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_in_secs: Option<u64>,
+}
+
+/// How far the change of a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeState {
+    /// Flows from before it, which are not pinned, go by the table before.
+    Open,
+    /// All go by the new table but those that are pinned; it ends when no pin says other than the table.
+    Closing,
+}
+
+impl ChangeState {
+    /// Name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closing => "closing",
+        }
+    }
 }
