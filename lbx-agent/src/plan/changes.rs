@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbx_common::{
     abi::{
         ENDPOINT_DOWN, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE,
-        TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON, TRACKING_OPEN,
-        TRACKING_REHASHED, Target, TrackingEntry,
+        EndpointEntry, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON,
+        TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
     },
     api::ConnectionTracking,
 };
 
-use super::{endpoints::SETTLE_NS, nanoseconds, planner::Environment};
+use super::{endpoints::SETTLE_NS, hosts::known_host, nanoseconds, planner::Environment};
 use crate::{config::model::Service, dataplane::Image};
 
 /// What is known of flows that live elsewhere than their hash says: the last two looks at all pins.
@@ -70,6 +70,7 @@ impl<'a> Changes<'a> {
         let mut entry = self.under_way(id, wanted, always, before);
         if always {
             entry.flags |= TRACKING_ALWAYS | TRACKING_EVERY;
+            entry.always_ns = self.always_since(service, before);
         }
         self.keep_table(entry.previous, image);
         let is_tracked = entry.flags != 0;
@@ -83,11 +84,23 @@ impl<'a> Changes<'a> {
         wanted.tracked(is_tracked)
     }
 
+    /// Since when every flow of a service is pinned.
+    fn always_since(&self, service: &Service, before: TrackingEntry) -> u64 {
+        let vip = known_host(service.address, self.observed);
+        let is_known = || self.observed.listener_values().any(|(known, ..)| Some(known) == vip);
+        match before.always_ns {
+            // Also listeners that are gone now may have flows.
+            0 if is_known() => self.environment.now_ns.max(2),
+            0 => 1,
+            since_ns => since_ns,
+        }
+    }
+
     /// The change of a listener, begun, carried on or at its end.
     fn under_way(&self, id: u32, wanted: Target, always: bool, before: TrackingEntry) -> TrackingEntry {
         let now_ns = self.environment.now_ns;
         let current = self.targets.get(&id).map_or(Target::default(), |target| target.tracked(false));
-        let mut entry = before;
+        let mut entry = TrackingEntry { always_ns: 0, ..before };
         entry.flags &= TRACKING_OPEN | TRACKING_CLOSING | TRACKING_EVERY | TRACKING_REHASHED;
         if current.slots() != 0 && (current != wanted || self.reseeded) {
             if before.flags & (TRACKING_OPEN | TRACKING_CLOSING | TRACKING_ALWAYS) != 0 {
@@ -151,16 +164,23 @@ impl<'a> Changes<'a> {
 pub fn next_deadline_ns(image: &Image) -> Option<u64> {
     let open = image.tracking.values().filter(|entry| entry.flags & TRACKING_OPEN != 0);
     let closing = open.map(|entry| entry.deadline_ns);
-    let flows = ENDPOINT_USABLE | ENDPOINT_DOWN;
-    let drained = image.endpoints.values().filter(|entry| entry.until_ns != 0 && entry.state & flows != 0);
+    let drained = image.endpoints.values().filter(|entry| keeps_flows_for_a_while(entry));
     closing.chain(drained.map(|entry| entry.until_ns)).min()
 }
 
+/// Whether an endpoint is to lose the flows that it has.
+pub const fn keeps_flows_for_a_while(entry: &EndpointEntry) -> bool {
+    entry.until_ns != 0 && entry.state & (ENDPOINT_USABLE | ENDPOINT_DOWN) != 0
+}
+
 /// Whether something ends when pins are gone: a change that is closing, or an endpoint that is tracked although it
-/// takes new flows, or that is not configured any more.
+/// takes new flows, or that is not configured any more, or the time of a drained one whose flows all have pins.
 pub fn waits_for_flows(image: &Image) -> bool {
+    let any = |flags| image.tracking.values().any(|entry| entry.flags & flags != 0);
     let up = ENDPOINT_TAKES_NEW | ENDPOINT_TRACKED;
-    image.tracking.values().any(|entry| entry.flags & TRACKING_CLOSING != 0)
+    let may_be_empty = any(TRACKING_ALWAYS) && image.endpoints.values().any(keeps_flows_for_a_while);
+    any(TRACKING_CLOSING)
+        || may_be_empty
         || image.endpoints.values().any(|e| e.state & up == up || e.state & ENDPOINT_REMOVED != 0)
 }
 

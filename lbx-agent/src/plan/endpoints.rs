@@ -6,7 +6,7 @@ use lbx_common::{
     abi::{
         ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
         ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, ReplyKey,
-        ReplyValue, TUNNEL_DOWN, Target, Words,
+        ReplyValue, TUNNEL_DOWN, Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -18,7 +18,8 @@ use super::{
     maglev::identity,
     nanoseconds,
     planner::{Environment, PlanError},
-    services::{add_lengths, listener_ids, listeners_of},
+    services::add_lengths,
+    uses::Uses,
 };
 use crate::{
     config::model::{Endpoint, Model, Pool},
@@ -112,6 +113,7 @@ pub(super) fn plan_endpoints(
     observed: &Image,
     vnets: &[u32],
     tunnels: &[Vec<Option<u32>>],
+    uses: &Uses<'_>,
     image: &mut Image,
 ) -> Result<(), PlanError> {
     let mut ids = known_ids(model, environment, observed, vnets);
@@ -134,7 +136,7 @@ pub(super) fn plan_endpoints(
             let health = health(pool, endpoint, environment, known.or_else(same));
             let before = known.copied().unwrap_or_default();
             let entry = EndpointEntry { address, port, tunnel_count, vnet, tag, tunnels, ..before };
-            image.endpoints.insert(id, settle((id, entry), endpoint, health, drain_ns, environment));
+            image.endpoints.insert(id, settle((id, entry), endpoint, health, (drain_ns, uses), environment));
         }
     }
     Ok(())
@@ -151,13 +153,14 @@ fn settle(
     (id, entry): (u16, EndpointEntry),
     endpoint: &Endpoint,
     health: HealthState,
-    drain_ns: u64,
+    (drain_ns, uses): (u64, &Uses<'_>),
     environment: &Environment<'_>,
 ) -> EndpointEntry {
     let now_ns = environment.now_ns;
     let was_drained = entry.state & ENDPOINT_REMOVED == 0 && entry.until_ns != 0;
     let until_ns = match (endpoint.drained, was_drained) {
         (false, _) => 0,
+        (true, true) if uses.is_empty(id, &entry, environment.flows) => entry.until_ns.min(now_ns.max(1)),
         (true, true) => entry.until_ns,
         (true, false) => now_ns.saturating_add(drain_ns).max(1),
     };
@@ -208,6 +211,7 @@ pub(super) fn plan_removed(
     environment: &Environment<'_>,
     observed: &Image,
     vnets: &[u32],
+    uses: &Uses<'_>,
     image: &mut Image,
 ) {
     let removed: Vec<(u16, EndpointEntry)> = observed
@@ -220,15 +224,14 @@ pub(super) fn plan_removed(
         return;
     }
     let named: BTreeSet<u16> = image.tables.values().flat_map(|slots| slots.iter().copied()).collect();
-    let drains = drains(model, observed, image);
     let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
     let off = all.filter(|(_, endpoint)| !endpoint.enabled);
     let off: BTreeSet<_> = off.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
     for (id, entry) in removed {
         // One that is switched off ends from one moment to the next.
         let ends = off.contains(&identity_in(&entry));
-        let drain_ns = drains.get(&id).copied().unwrap_or(0);
-        let entry = tombstone(entry, drain_ns, ends, environment.now_ns, image);
+        let empty = entry.state & ENDPOINT_REMOVED != 0 && uses.is_empty(id, &entry, environment.flows);
+        let entry = tombstone(entry, uses.drain_ns(id), ends || empty, environment.now_ns, image);
         let settled = entry.until_ns.saturating_add(SETTLE_NS) <= environment.flows.since_ns;
         if !settled || named.contains(&id) || environment.flows.endpoints.contains(&id) {
             image.endpoints.insert(id, entry);
@@ -255,28 +258,6 @@ fn tombstone(entry: EndpointEntry, drain_ns: u64, ends: bool, now_ns: u64, image
     let tag = if there { entry.tag } else { 0 };
     let entry = EndpointEntry { state, until_ns, tunnel_count, tunnels, tag, ..entry };
     with_health(entry, health_of(&entry), now_ns)
-}
-
-/// How long each endpoint of a table keeps its flows, by what the services say whose table it is or was.
-fn drains(model: &Model, observed: &Image, image: &Image) -> BTreeMap<u16, u64> {
-    let mut by_listener: BTreeMap<u32, u64> = BTreeMap::new();
-    let ids = listener_ids(image);
-    for service in &model.services {
-        let drain_ns = nanoseconds(service.drain);
-        by_listener.extend(listeners_of(service, image, &ids).map(|id| (id, drain_ns)));
-    }
-    let mut drains = BTreeMap::new();
-    for (.., value) in observed.listener_values() {
-        let Some(&drain_ns) = by_listener.get(&value.id) else { continue };
-        let previous = observed.tracking.get(&value.id).map_or(Target::default(), |entry| entry.previous);
-        for line in [value.target, previous].into_iter().filter(|t| t.slots() != 0).map(Target::line) {
-            for &id in observed.tables.get(&line).iter().flat_map(|slots| slots.iter()) {
-                let known = drains.entry(id).or_insert(drain_ns);
-                *known = drain_ns.max(*known);
-            }
-        }
-    }
-    drains
 }
 
 /// Replies of endpoints that were removed and may still have flows.

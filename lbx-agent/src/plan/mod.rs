@@ -14,6 +14,7 @@ mod planner;
 mod policies;
 mod ports;
 mod services;
+mod uses;
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ use super::{
     hosts::Hosts,
     ids::{Exhausted, Ids},
     nanoseconds, peers, services,
+    uses::Uses,
 };
 use crate::{
     config::model::{Model, TunnelPath},
@@ -88,9 +89,10 @@ pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> R
     }
     let vnets = plan_vnets(model, environment, observed, &mut hosts, &mut image)?;
     let tunnels = peers::plan_tunnels(model, environment, observed, &vnets, &mut hosts, &mut image)?;
-    endpoints::plan_endpoints(model, environment, observed, &vnets, &tunnels, &mut image)?;
+    let uses = Uses::new(model, observed);
+    endpoints::plan_endpoints(model, environment, observed, &vnets, &tunnels, &uses, &mut image)?;
     services::plan_services(model, environment, observed, &vnets, &mut hosts, &mut image)?;
-    endpoints::plan_removed(model, environment, observed, &vnets, &mut image);
+    endpoints::plan_removed(model, environment, observed, &vnets, &uses, &mut image);
     if !image.tracking.is_empty() {
         image.node.flags |= NODE_TRACKS;
     }

@@ -32,8 +32,10 @@ pub struct TrackingEntry {
     pub opened_ns: u64,
     /// When an open change starts to close.
     pub deadline_ns: u64,
+    /// Since when every flow has been pinned, 1 = from the first one on; 0 = they are not.
+    pub always_ns: u64,
     /// 0.
-    pub spare: [u64; 2],
+    pub spare: u64,
     /// `TRACKING_…`. The last word, which is written first.
     pub flags: u64,
 }
