@@ -5,10 +5,10 @@ mod names;
 mod unset;
 mod verbs;
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use lbx_common::api::Revision;
+use lbx_common::api::{DEFAULT_FLOWS, FlowQuery, MAX_FLOWS, Prefix, PrefixError, Revision};
 
 pub use self::{
     names::{Kind, ObjectName},
@@ -30,6 +30,7 @@ Examples:
   lbx-ctl create service web --address 203.0.113.80 --listen tcp/80 --pool web
   lbx-ctl health --watch
   lbx-ctl set endpoint web/a --weight 0.3
+  lbx-ctl endpoint drain web/a --wait
   lbx-ctl export > lbx.yaml && lbx-ctl apply -f lbx.yaml --dry-run";
 
 /// Configure and watch the lbx load balancer on this machine.
@@ -110,12 +111,19 @@ Example:
     #[command(after_help = "\
 Examples:
   lbx-ctl endpoint drain web/a      no new flows; those that it has stay for the service's `drain` time
+  lbx-ctl endpoint drain web/a --wait --timeout 10m && reboot-the-origin
   lbx-ctl endpoint disable web/a    no flows and no probes, at once")]
     Endpoint {
         /// What to do with it
         action: EndpointAction,
         /// Its name: POOL/NAME
         name: String,
+        /// With drain: return when it keeps no flow any more. With undrain and enable: when it takes new ones
+        #[arg(long, conflicts_with = "dry_run")]
+        wait: bool,
+        /// Give up after this time, as 90s or 10m; the change stays
+        #[arg(long, value_name = "TIME", requires = "wait", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
         #[command(flatten)]
         write: WriteFlags,
     },
@@ -153,12 +161,20 @@ Examples:
     #[command(after_help = "\
 Examples:
   lbx-ctl stats
-  lbx-ctl stats drops    dropped packets by reason")]
+  lbx-ctl stats drops    dropped packets by reason
+  lbx-ctl stats flows    what became of flows that a change may have moved")]
     Stats {
         /// Only these
         #[arg(value_enum)]
         which: Option<StatsSection>,
     },
+    /// List flows that are remembered: those that live elsewhere than their hash says, because something changed
+    #[command(after_help = "\
+Examples:
+  lbx-ctl flows
+  lbx-ctl flows --endpoint web/a
+  lbx-ctl flows --service web --client 203.0.113.0/24 --limit 1000")]
+    Flows(FlowFilter),
     /// Show the agent, its interfaces, tunnels and maps
     #[command(after_help = "\
 Example:
@@ -220,6 +236,35 @@ pub enum StatsSection {
     Endpoints,
     /// Dropped packets by reason
     Drops,
+    /// What became of flows that a change may have moved
+    Flows,
+}
+
+/// Which flows are listed.
+#[derive(Debug, clap::Args)]
+pub struct FlowFilter {
+    /// Only those of this service
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only those on this endpoint
+    #[arg(long, value_name = "POOL/NAME")]
+    pub endpoint: Option<String>,
+    /// Only those of these clients: an address, or a prefix as 192.0.2.0/24
+    #[arg(long, value_name = "CLIENTS", value_parser = clients)]
+    pub client: Option<Prefix>,
+    /// How many are listed; all are counted
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_FLOWS, value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_FLOWS)))]
+    pub limit: u32,
+}
+
+impl From<FlowFilter> for FlowQuery {
+    fn from(FlowFilter { service, endpoint, client, limit }: FlowFilter) -> Self {
+        Self { service, endpoint, client, limit }
+    }
+}
+
+fn clients(text: &str) -> Result<Prefix, PrefixError> {
+    text.parse::<IpAddr>().map_or_else(|_| text.parse(), |address| Ok(Prefix::around(address, u8::MAX)))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 
 use lbx_common::api::{Problem, WriteReport};
 use reqwest::{Method, Response, Url, header};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{args::WriteFlags, error::CliError};
@@ -50,6 +50,16 @@ impl Client {
     /// `GET /v1/PATH`
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, CliError> {
         let request = self.http.get(self.url(path)?);
+        self.decode(self.answer(request).await?).await
+    }
+
+    /// `GET /v1/PATH?QUERY`
+    pub async fn query<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let request = self.http.get(self.url(path)?).query(query);
         self.decode(self.answer(request).await?).await
     }
 

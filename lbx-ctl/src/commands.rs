@@ -2,6 +2,8 @@
 
 mod apply;
 mod describe;
+mod drain;
+mod flows;
 mod get;
 mod health;
 mod stats;
@@ -59,11 +61,13 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let object = ObjectName::parse(kind.collection(), &name)?;
             write::run(&context, Method::DELETE, &object.path(), Body::None, write, &object).await
         }
-        Command::Endpoint { action, name, write } => {
+        Command::Endpoint { action, name, wait, timeout, write } => {
             let object = ObjectName::parse(Collection::Endpoints, &name)?;
             let body = Body::Json(action.patch());
-            write::run(&context, Method::PATCH, &object.path(), body, write, &object).await
+            write::run(&context, Method::PATCH, &object.path(), body, write, &object).await?;
+            if wait { drain::wait(&context, action, &object, timeout).await } else { Ok(()) }
         }
+        Command::Flows(filter) => flows::run(&context, filter.into()).await,
         Command::Apply { file, write } => apply::apply(&context, &file, write).await,
         Command::Export => apply::export(&context).await,
         Command::Health { pool, watch } => health::run(&context, pool.as_deref(), watch).await,

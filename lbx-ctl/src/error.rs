@@ -10,7 +10,8 @@ Exit codes:
   0  done
   1  refused by the agent: nothing was changed
   2  wrong usage, or a file that cannot be read
-  3  the agent cannot be reached";
+  3  the agent cannot be reached
+  4  not there yet when --timeout was over: the change is in force";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum CliError {
         /// The file that its line numbers belong to.
         file: Option<String>,
     },
+    /// What was waited for has not come in time.
+    TimedOut(String),
     /// The command asks for something that makes no sense.
     Usage(String),
     /// Nobody listens on the socket.
@@ -46,6 +49,7 @@ impl CliError {
             Self::Refused { .. } => 1,
             Self::Usage(_) | Self::Local(_) => 2,
             Self::NotRunning(_) | Self::NoPermission(_) | Self::Unreachable { .. } => 3,
+            Self::TimedOut(_) => 4,
         })
     }
 }
@@ -54,7 +58,7 @@ impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { problem, file } => refusal(f, problem, file.as_deref()),
-            Self::Usage(text) | Self::Local(text) => f.write_str(text),
+            Self::Usage(text) | Self::Local(text) | Self::TimedOut(text) => f.write_str(text),
             Self::NotRunning(socket) => write!(
                 f,
                 "no lbx agent is listening on {}: start one with `lbx-agent run` (as root), or name the socket of \

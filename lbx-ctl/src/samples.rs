@@ -41,8 +41,9 @@ pub fn health() -> HealthReport {
              "reason": "connection refused", "since_secs": 3661, "round_trip_us": 1250},
             {"endpoint": "b", "virtual_network": "east", "address": "10.0.0.11", "state": "disabled"},
         ]}, {"pool": "web6", "state": "healthy", "endpoints": [
-            {"endpoint": "a", "virtual_network": "west", "address": "[fd00::1]:80", "state": "healthy"},
-        ]}], "tunnels": [
+            {"endpoint": "a", "virtual_network": "west", "address": "[fd00::1]:80", "state": "healthy",
+             "drain": {"secs_left": 290, "pinned_flows": 7}},
+        ]}], "removed": [{"virtual_network": "west", "address": "[fd00::9]:80", "secs_left": 0, "pinned_flows": 2}], "tunnels": [
             {"virtual_network": "west", "tunnel": "b", "monitor": "tcp1", "address": "[fd00::254]:22",
              "state": "healthy", "since_secs": 61, "round_trip_us": 250},
         ]}),
@@ -63,6 +64,7 @@ pub fn stats() -> StatsReport {
         "endpoints": [with(json!({"pool": "web", "endpoint": "a", "virtual_network": "east"}))],
         "drops": [{"virtual_network": "east", "reason": "unknown_remote", "packets": 3},
                   {"reason": "no_listener", "packets": 7}],
+        "flows": [{"event": "half_open", "count": 5}, {"event": "pinned", "count": 4}],
     }))
     .unwrap()
 }
@@ -79,6 +81,7 @@ pub fn status() -> StatusReport {
                     {"virtual_network": "west", "tunnel": "b", "encap": "geneve", "remote": "2001:db8::7",
                      "inner_mtu": 1344, "path_mtu": {"mtu": 1400, "expires_secs": 599}}],
         "maps": [{"map": "endpoints", "used": 2, "capacity": 16384}],
+        "changes": [{"service": "web", "state": "open", "since_secs": 60, "closes_in_secs": 7740}],
     }))
     .unwrap()
 }

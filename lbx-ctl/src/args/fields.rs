@@ -214,6 +214,45 @@ pub struct ServiceFields {
     #[command(flatten)]
     #[serde(skip_serializing_if = "RateLimitFields::is_empty")]
     rate_limit: RateLimitFields,
+    /// How long a drained or removed endpoint keeps its flows, as 30s, 5m, 2h; default 5m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<String>,
+    /// What becomes of established TCP connections when their endpoint is down: they wait for it, or are reset;
+    /// default keep
+    #[arg(long, value_parser = ["keep", "reset"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_endpoint_down: Option<String>,
+    /// Which flows are remembered: those that a change would move, all, or none; default auto
+    #[arg(long, value_parser = ["auto", "always", "off"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection_tracking: Option<String>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "AffinityFields::is_empty")]
+    session_affinity: AffinityFields,
+}
+
+/// What keeps flows of one client together.
+#[derive(Debug, Args, Serialize)]
+struct AffinityFields {
+    /// Keeps flows of one client together; default: each goes its own way
+    #[arg(long = "affinity", value_parser = ["source_ip"])]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    /// With --affinity: leading bits of an IPv4 source that count, 1 to 32; default 32
+    #[arg(long = "affinity-ipv4", value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=32))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_ipv4: Option<u8>,
+    /// With --affinity: leading bits of an IPv6 source that count, 1 to 128; default 64
+    #[arg(long = "affinity-ipv6", value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=128))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_ipv6: Option<u8>,
+}
+
+impl AffinityFields {
+    fn is_empty(&self) -> bool {
+        self.kind.is_none() && self.prefix_ipv4.is_none() && self.prefix_ipv6.is_none()
+    }
 }
 
 /// How many flows may begin.

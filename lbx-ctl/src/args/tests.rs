@@ -25,6 +25,7 @@ fn request(line: &str) -> (String, Value) {
         | Command::Apply { .. }
         | Command::Export
         | Command::Health { .. }
+        | Command::Flows(_)
         | Command::Stats { .. }
         | Command::Status
         | Command::Completion { .. } => None,
@@ -105,12 +106,15 @@ fn create_flags_become_the_bodies_of_the_api() {
         (
             "lbx-ctl create service web --address 203.0.113.80 --listen tcp/8000-8999,udp/any --pool web --forwarding \
              dsr --allow 192.0.2.0/24 --allow 10.0.0.0/8 --deny 10.1.0.0/16 --no-endpoint reject --icmp-echo false \
-             --rate-limit 1000 --rate-limit-per-source 10",
+             --rate-limit 1000 --rate-limit-per-source 10 --drain 30s --on-endpoint-down reset --connection-tracking \
+             always --affinity source_ip --affinity-ipv4 24",
             "web",
             json!({"name": "web", "address": "203.0.113.80", "listen": ["tcp/8000-8999", "udp/any"],
                    "forwarding": "dsr", "pools": ["web"], "icmp_echo": false, "no_endpoint": "reject",
                    "allow": ["192.0.2.0/24", "10.0.0.0/8"], "deny": ["10.1.0.0/16"],
-                   "rate_limit": {"new_flows_per_second": 1000, "per_source": 10}}),
+                   "rate_limit": {"new_flows_per_second": 1000, "per_source": 10}, "drain": "30s",
+                   "on_endpoint_down": "reset", "connection_tracking": "always",
+                   "session_affinity": {"type": "source_ip", "prefix_ipv4": 24}}),
         ),
         (
             "lbx-ctl create endpoint web/a --vnet six --address fd00::1",
@@ -148,6 +152,13 @@ fn set_sends_only_what_was_named() {
         request("lbx-ctl set service web --rate-limit-per-source 0 --unset allow,deny,icmp-echo,no-endpoint")
             .1,
         json!({"rate_limit": {"per_source": 0}, "allow": null, "deny": null, "icmp_echo": null, "no_endpoint": null})
+    );
+    assert_eq!(
+        request(
+            "lbx-ctl set service web --unset drain,on-endpoint-down,connection-tracking,session-affinity"
+        )
+        .1,
+        json!({"drain": null, "on_endpoint_down": null, "connection_tracking": null, "session_affinity": null})
     );
     assert_eq!(request("lbx-ctl set service web --unset rate-limit").1, json!({"rate_limit": null}));
     assert_eq!(request("lbx-ctl set endpoint web/a --unset tunnels").1, json!({"tunnels": null}));
@@ -200,6 +211,13 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("lbx-ctl set service s --rate-limit -1", "-1"),
         ("lbx-ctl create tunnel e/a --encap ipip --remote 10.0.0.1", "gre, gre-udp, vxlan, geneve"),
         ("lbx-ctl get flows", "endpoint"),
+        ("lbx-ctl set service s --affinity cookie", "source_ip"),
+        ("lbx-ctl set service s --affinity-ipv4 33", "1..=32"),
+        ("lbx-ctl set service s --drain 5", "500ms, 5s or 2m"),
+        ("lbx-ctl flows --limit 10001", "10000"),
+        ("lbx-ctl flows --client 10.0.0.1/8", "write `10.0.0.0/8`"),
+        ("lbx-ctl endpoint drain web/a --timeout 5s", "--wait"),
+        ("lbx-ctl endpoint drain web/a --wait --dry-run", "cannot be used with"),
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");

@@ -83,4 +83,12 @@ pub enum ServiceOptional {
     Deny,
     /// Any number of flows
     RateLimit,
+    /// 5m
+    Drain,
+    /// keep
+    OnEndpointDown,
+    /// auto
+    ConnectionTracking,
+    /// Each flow goes its own way
+    SessionAffinity,
 }

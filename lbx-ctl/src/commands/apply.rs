@@ -29,6 +29,7 @@ pub async fn apply(context: &Context, file: &Path, flags: WriteFlags) -> Result<
         | CliError::NotRunning(_)
         | CliError::NoPermission(_)
         | CliError::Unreachable { .. }
+        | CliError::TimedOut(_)
         | CliError::Local(_)) => other,
     })?;
     context

@@ -184,6 +184,16 @@ mod tests {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }
         assert_eq!(json["stats"]["tcp_syns"], 2);
+        for part in [
+            "Affinity:         none",
+            "Drain:            5m",
+            "On endpoint down: keep",
+            "Tracking:         auto",
+            "Table change:     open since 1m: flows from before stay; closes in 2h 9m",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in\n{text}");
+        }
+        assert_eq!(json["table_change"]["state"], "open");
         let (text, _) = described(Services, "direct", &samples::config().services[2]);
         for part in [
             "tcp/80-89, udp/any",
@@ -194,6 +204,7 @@ mod tests {
             "Denies:           2001:db8:bad::/48",
             "New flows:        1000 a second",
             "Of one source:    any number",
+            "Table change:     none under way",
         ] {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }

@@ -2,7 +2,9 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use lbx_common::api::{EndpointHealth, HealthReport, HealthState, PoolHealth, Problem, TunnelHealth};
+use lbx_common::api::{
+    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, Problem, RemovedEndpoint, TunnelHealth,
+};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Context;
@@ -73,12 +75,18 @@ fn verdicts(report: &HealthReport) -> HealthReport {
     for endpoint in report.pools.iter_mut().flat_map(|pool| &mut pool.endpoints) {
         endpoint.since_secs = None;
         endpoint.round_trip_us = None;
+        endpoint.drain.as_mut().into_iter().for_each(hide_progress);
     }
+    report.removed.iter_mut().map(|removed| &mut removed.drain).for_each(hide_progress);
     for tunnel in &mut report.tunnels {
         tunnel.since_secs = None;
         tunnel.round_trip_us = None;
     }
     report
+}
+
+fn hide_progress(drain: &mut Drain) {
+    *drain = Drain { secs_left: drain.secs_left.min(1), pinned_flows: 0 };
 }
 
 fn render(report: &HealthReport, width: Option<u16>) -> String {
@@ -96,7 +104,7 @@ fn render(report: &HealthReport, width: Option<u16>) -> String {
     }
     let endpoints = report.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |e| (pool, e)));
     let endpoints = endpoint_table(endpoints.map(|(pool, endpoint)| (pool.pool.as_str(), endpoint)));
-    let tables = [pools, endpoints, tunnel_table(&report.tunnels)];
+    let tables = [pools, endpoints, removed_table(&report.removed), tunnel_table(&report.tunnels)];
     let shown = tables.iter().filter(|table| !table.is_empty());
     shown.map(|table| table.render(width)).collect::<Vec<_>>().join("\n")
 }
@@ -125,9 +133,28 @@ pub fn healthy_of_enabled(pool: &PoolHealth) -> String {
     format!("{}/{}", count(&[HealthState::Healthy]), pool.endpoints.len().saturating_sub(disabled))
 }
 
+/// Endpoints that are not configured any more.
+fn removed_table(removed: &[RemovedEndpoint]) -> Table {
+    let mut table = Table::new(["REMOVED ENDPOINT", "VNET", "DRAIN", "PINNED FLOWS"]);
+    for RemovedEndpoint { virtual_network, address, drain } in removed {
+        table.row([
+            cell(address),
+            maybe(virtual_network.as_ref()),
+            drain_left(*drain),
+            cell(drain.pinned_flows),
+        ]);
+    }
+    table
+}
+
+/// How long an endpoint keeps its flows.
+pub fn drain_left(drain: Drain) -> String {
+    if drain.secs_left == 0 { "over".to_owned() } else { format!("{} left", span(drain.secs_left)) }
+}
+
 /// Verdicts on endpoints, each with its pool's name.
 pub fn endpoint_table<'a>(endpoints: impl Iterator<Item = (&'a str, &'a EndpointHealth)>) -> Table {
-    let mut table = Table::new(["ENDPOINT", "VNET", "ADDRESS", "STATE", "SINCE", "RTT", "REASON"]);
+    let mut table = Table::new(["ENDPOINT", "VNET", "ADDRESS", "STATE", "SINCE", "RTT", "DRAIN", "REASON"]);
     for (pool, endpoint) in endpoints {
         table.row([
             format!("{pool}/{}", endpoint.endpoint),
@@ -136,6 +163,7 @@ pub fn endpoint_table<'a>(endpoints: impl Iterator<Item = (&'a str, &'a Endpoint
             cell(endpoint.state.as_str()),
             endpoint.since_secs.map_or_else(|| NOTHING.to_owned(), span),
             maybe(endpoint.round_trip_us.map(round_trip)),
+            maybe(endpoint.drain.map(drain_left)),
             cell(&endpoint.reason),
         ]);
     }
@@ -155,10 +183,13 @@ mod tests {
              web   critical  0/1      tcp1\n\
              web6  healthy   1/1      none\n\
              \n\
-             ENDPOINT  VNET  ADDRESS       STATE      SINCE  RTT    REASON\n\
-             web/a     east  10.0.0.10:80  unhealthy  1h 1m  1.2ms  connection refused\n\
-             web/b     east  10.0.0.11     disabled   -      -      -\n\
-             web6/a    west  [fd00::1]:80  healthy    -      -      -\n\
+             ENDPOINT  VNET  ADDRESS       STATE      SINCE  RTT    DRAIN        REASON\n\
+             web/a     east  10.0.0.10:80  unhealthy  1h 1m  1.2ms  -            connection refused\n\
+             web/b     east  10.0.0.11     disabled   -      -      -            -\n\
+             web6/a    west  [fd00::1]:80  healthy    -      -      4m 50s left  -\n\
+             \n\
+             REMOVED ENDPOINT  VNET  DRAIN  PINNED FLOWS\n\
+             [fd00::9]:80      west  over              2\n\
              \n\
              TUNNEL  GATEWAY         MONITOR  STATE    SINCE  RTT    REASON\n\
              west/b  [fd00::254]:22  tcp1     healthy  1m 1s  250us  -\n"

@@ -1,6 +1,6 @@
 //! `stats`: packet and byte counters.
 
-use lbx_common::api::{DropCount, EndpointStats, ServiceStats, StatsReport, Traffic};
+use lbx_common::api::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic};
 
 use super::Context;
 use crate::{
@@ -20,6 +20,9 @@ pub async fn run(context: &Context, which: Option<StatsSection>) -> Result<(), C
         Some(StatsSection::Endpoints) => {
             context.show(&report.endpoints, |endpoints| endpoint_table(endpoints).render(context.width))
         }
+        Some(StatsSection::Flows) => {
+            context.show(&report.flows, |flows| flow_table(flows).render(context.width))
+        }
         Some(StatsSection::Drops) => context.show(&report.drops, |drops| drop_text(drops, context.width)),
     }
 }
@@ -27,7 +30,8 @@ pub async fn run(context: &Context, which: Option<StatsSection>) -> Result<(), C
 fn render(report: &StatsReport, width: Option<u16>) -> String {
     let services = service_table(&report.services).render(width);
     let endpoints = endpoint_table(&report.endpoints).render(width);
-    format!("{services}\n{endpoints}\n{}", drop_text(&report.drops, width))
+    let flows = flow_table(&report.flows).render(width);
+    format!("{services}\n{endpoints}\n{}\n{flows}", drop_text(&report.drops, width))
 }
 
 fn drop_text(drops: &[DropCount], width: Option<u16>) -> String {
@@ -65,6 +69,14 @@ pub fn drop_table<'a>(drops: impl IntoIterator<Item = &'a DropCount>) -> Table {
     table
 }
 
+fn flow_table(flows: &[FlowCount]) -> Table {
+    let mut table = Table::new(["FLOWS", "COUNT"]);
+    for FlowCount { event, count } in flows {
+        table.row([cell(event), cell(count)]);
+    }
+    table
+}
+
 fn counters(traffic: &Traffic) -> [String; 5] {
     let Traffic { in_packets, in_bytes, out_packets, out_bytes, tcp_syns } = traffic;
     [in_packets, in_bytes, out_packets, out_bytes, tcp_syns].map(cell)
@@ -87,7 +99,11 @@ mod tests {
              \n\
              VNET  DROP REASON     PACKETS\n\
              east  unknown_remote        3\n\
-             -     no_listener           7\n"
+             -     no_listener           7\n\
+             \n\
+             FLOWS      COUNT\n\
+             half_open      5\n\
+             pinned         4\n"
         );
         assert_eq!(drop_text(&[], None), "no packets dropped\n");
     }

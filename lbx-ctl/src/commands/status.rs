@@ -44,7 +44,16 @@ fn render(report: &StatusReport, width: Option<u16>) -> String {
     for map in &report.maps {
         maps.row([cell(&map.map), cell(map.used), cell(map.capacity)]);
     }
-    for table in [interfaces, tunnel_table(&report.tunnels), maps] {
+    let mut changes = Table::new(["TABLE CHANGE", "STATE", "SINCE", "CLOSES IN"]);
+    for change in &report.changes {
+        changes.row([
+            cell(&change.service),
+            cell(change.state.as_str()),
+            span(change.since_secs),
+            maybe(change.closes_in_secs.map(span)),
+        ]);
+    }
+    for table in [interfaces, tunnel_table(&report.tunnels), changes, maps] {
         if !table.is_empty() {
             let _ = write!(text, "\n{}", table.render(width));
         }
@@ -113,6 +122,9 @@ mod tests {
              TUNNEL  ENCAP   REMOTE        INNER MTU  PATH MTU  NEXT HOP\n\
              east/a  gre     198.51.100.7       1472         -  02:00:00:00:00:01 by eth1\n\
              west/b  geneve  2001:db8::7        1344      1400  unresolved (slow path)\n\
+             \n\
+             TABLE CHANGE  STATE  SINCE  CLOSES IN\n\
+             web           open   1m     2h 9m\n\
              \n\
              MAP        USED  CAPACITY\n\
              endpoints     2     16384\n"

@@ -19,6 +19,12 @@ fn answers(line: &str) -> (u16, String) {
             "version": 1, "monitors": [{"name": "tcp1"}],
             "pools": [{"name": "web", "monitor": "tcp1", "endpoints": [endpoint]}]}}),
         "GET /v1/health" => json!({"pools": [{"pool": "web", "state": "healthy", "endpoints": []}]}),
+        "GET /v1/flows?service=web&endpoint=web%2Fa&client=192.0.2.7%2F32&limit=5" => {
+            json!({"matching": 9, "flows": [
+            {"service": "web", "protocol": "tcp", "client": "192.0.2.7:40000", "vip": "203.0.113.80:80",
+             "endpoint": "web/a", "virtual_network": "east", "address": "10.0.0.10:80", "state": "closing",
+             "idle_secs": 3}]})
+        }
         "GET /v1/stats" => json!({"services": [], "endpoints": [],
             "drops": [{"reason": "no_listener", "packets": 7}]}),
         "GET /v1/status" => json!({"version": "0.1.0", "abi_version": 1, "pid": 1, "uptime_secs": 1,
@@ -137,4 +143,60 @@ fn watching_health_prints_at_once_and_ends_when_the_agent_does() {
 fn completion_knows_the_commands_and_needs_no_agent() {
     let outcome = crate::common::run(std::path::Path::new("/nonexistent"), &["completion", "bash"]);
     assert!(outcome.printed().contains("describe"));
+}
+
+#[test]
+fn flows_are_asked_for_by_every_filter() {
+    let agent = FakeAgent::start(answers);
+    let args = ["flows", "--service", "web", "--endpoint", "web/a", "--client", "192.0.2.7", "--limit", "5"];
+    let outcome = agent.run(&args);
+    assert!(outcome.printed().contains("192.0.2.7:40000"), "{outcome:?}");
+    assert!(outcome.printed().contains("and 8 more"), "{outcome:?}");
+}
+
+/// A pool with an endpoint for each state of a drain.
+fn drains(line: &str) -> (u16, String) {
+    let endpoint = |name: &str, state: &str, drain: Value| {
+        json!({"endpoint": name, "virtual_network": "east", "address": "10.0.0.10:80", "state": state,
+               "reason": "connection refused", "drain": drain})
+    };
+    if line != "GET /v1/health" {
+        return report(&json!([{"action": "changed", "collection": "endpoints", "name": "web/a"}]));
+    }
+    let endpoints = [
+        endpoint("over", "healthy", json!({"secs_left": 0, "pinned_flows": 0})),
+        endpoint("busy", "healthy", json!({"secs_left": 90, "pinned_flows": 7})),
+        endpoint("up", "healthy", Value::Null),
+        endpoint("down", "unhealthy", Value::Null),
+    ];
+    (200, json!({"pools": [{"pool": "web", "state": "healthy", "endpoints": endpoints}]}).to_string())
+}
+
+#[test]
+fn waiting_ends_when_the_endpoint_is_drained_or_back() {
+    let agent = FakeAgent::start(drains);
+    for (args, end) in [
+        (["endpoint", "drain", "web/over", "--wait"], "web/over is drained: it keeps no flow\n"),
+        (["endpoint", "undrain", "web/up", "--wait"], "web/up takes new flows\n"),
+        (["endpoint", "drain", "web/up", "--wait"], "web/up is not drained any more: somebody undid it\n"),
+        (["endpoint", "drain", "web/gone", "--wait"], "web/gone is not configured any more\n"),
+    ] {
+        let outcome = agent.run(&args);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, end), "{args:?}");
+        assert!(outcome.stdout.ends_with("done (revision 8)\n"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn waiting_says_what_is_left_and_gives_up_with_a_status_of_its_own() {
+    let agent = FakeAgent::start(drains);
+    for (action, name, left) in [
+        ("drain", "web/busy", "web/busy keeps its flows for 1m 30s more at most; 7 of them are pinned"),
+        ("undrain", "web/busy", "web/busy is drained and takes no new flows"),
+        ("enable", "web/down", "web/down is unhealthy: connection refused, and takes no new flows"),
+    ] {
+        let outcome = agent.run(&["endpoint", action, name, "--wait", "--timeout", "600ms"]);
+        let error = format!("{left}\nerror: after 600ms: {left}; the change is in force and goes on\n");
+        assert_eq!((outcome.code, outcome.stderr), (4, error));
+    }
 }

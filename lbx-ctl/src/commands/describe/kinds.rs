@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use lbx_common::api::{
-    Collection, Endpoint, HealthState, Monitor, Pool, PoolHealth, Prefix, RateLimit, Service, Tunnel,
-    TunnelStatus, VirtualNetwork,
+    Collection, Endpoint, HealthState, Monitor, Pool, PoolHealth, Prefix, RateLimit, Service,
+    SessionAffinity, TableChange, Tunnel, TunnelStatus, VirtualNetwork,
 };
 use serde_json::Value;
 
@@ -157,7 +157,8 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
 
     let health_of = |name: &str| state?.endpoints.iter().find(|endpoint| endpoint.endpoint == name);
     let takes_flows = |endpoint: &Endpoint| {
-        health_of(&endpoint.name).is_some_and(|health| health.state == HealthState::Healthy)
+        !endpoint.drained
+            && health_of(&endpoint.name).is_some_and(|health| health.state == HealthState::Healthy)
     };
     let total: f64 = pool.endpoints.iter().filter(|e| takes_flows(e)).map(|e| e.weight).sum();
     let mut endpoints = Table::new(["ENDPOINT", "VNET", "ADDRESS", "WEIGHT", "NEW FLOWS", "STATE", "REASON"]);
@@ -192,6 +193,7 @@ fn endpoint(pool: &str, endpoint: &Endpoint, facts: &Facts) -> Description {
     );
     text.line("Weight", endpoint.weight.to_string());
     text.line("Enabled", endpoint.enabled.to_string());
+    text.line("Drained", endpoint.drained.to_string());
     text.line("Tunnels", get::endpoint_tunnels(endpoint));
     let health = pool_health(pool, facts)
         .and_then(|state| state.endpoints.iter().find(|health| health.endpoint == endpoint.name));
@@ -199,6 +201,10 @@ fn endpoint(pool: &str, endpoint: &Endpoint, facts: &Facts) -> Description {
         text.line("Health", verdict(health.state, health.since_secs, &health.reason));
         if let Some(micros) = health.round_trip_us {
             text.line("Round trip", round_trip(micros));
+        }
+        if let Some(drain) = health.drain {
+            let left = health::drain_left(drain);
+            text.line("Drain", format!("{left}; {} flows are pinned (`lbx-ctl flows`)", drain.pinned_flows));
         }
         text.member("health", health);
     }
@@ -226,6 +232,13 @@ fn service(service: &Service, facts: &Facts) -> Description {
     let RateLimit { new_flows_per_second, per_source } = service.rate_limit;
     text.line("New flows", rate(new_flows_per_second));
     text.line("Of one source", rate(per_source));
+    text.line("Affinity", affinity(service));
+    text.line("Drain", duration(service.drain));
+    text.line("On endpoint down", service.on_endpoint_down.as_str());
+    text.line("Tracking", service.connection_tracking.as_str());
+    let change = facts.status.changes.iter().find(|change| change.service == service.name);
+    text.line("Table change", change.map_or_else(|| "none under way".to_owned(), table_change));
+    text.member("table_change", change);
     let mut pools = Table::new(["POOL", "STATE", "HEALTHY"]);
     let mut states = Vec::new();
     for name in &service.pools {
@@ -243,6 +256,26 @@ fn service(service: &Service, facts: &Facts) -> Description {
     text.member("health", states);
     text.member("stats", counters);
     text
+}
+
+/// What keeps flows of one client together.
+fn affinity(service: &Service) -> String {
+    let by_source = |affinity: SessionAffinity| {
+        let length = if service.address.is_ipv4() { affinity.prefix_ipv4 } else { affinity.prefix_ipv6 };
+        format!("flows whose sources agree in {length} bits stay together")
+    };
+    service.session_affinity.map_or_else(|| "none: each flow goes its own way".to_owned(), by_source)
+}
+
+/// How far a change of a service's table is.
+fn table_change(change: &TableChange) -> String {
+    let since = span(change.since_secs);
+    match change.closes_in_secs {
+        Some(secs) => format!("open since {since}: flows from before stay; closes in {}", span(secs)),
+        None => {
+            format!("closing, {since} after the change: until no pin is left that says other than the table")
+        }
+    }
 }
 
 fn pool_health<'a>(pool: &str, facts: &'a Facts) -> Option<&'a PoolHealth> {
