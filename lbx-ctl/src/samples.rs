@@ -43,7 +43,7 @@ pub fn health() -> HealthReport {
         ]}, {"pool": "web6", "state": "healthy", "endpoints": [
             {"endpoint": "a", "virtual_network": "west", "address": "[fd00::1]:80", "state": "healthy",
              "drain": {"secs_left": 290, "pinned_flows": 7}},
-        ]}], "removed": [{"virtual_network": "west", "address": "[fd00::9]:80", "secs_left": 0, "pinned_flows": 2}], "tunnels": [
+        ]}], "removed": [{"virtual_network": "west", "address": "[fd00::9]:80", "secs_left": 9, "pinned_flows": 2}], "tunnels": [
             {"virtual_network": "west", "tunnel": "b", "monitor": "tcp1", "address": "[fd00::254]:22",
              "state": "healthy", "since_secs": 61, "round_trip_us": 250},
         ]}),

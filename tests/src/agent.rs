@@ -2,14 +2,15 @@
 //!
 //! Speaks to the agent only as a user would: command line, signals, socket.
 
+mod files;
+
 use std::{
     env, fs,
     fs::File,
-    io,
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -25,6 +26,7 @@ use nix::{
 };
 use serde::de::DeserializeOwned;
 
+use self::files::{Files, detach_command, lock, remove};
 use crate::{
     cleanup::Guard,
     config,
@@ -59,30 +61,6 @@ pub struct Agent {
     files: Files,
     child: Arc<Mutex<Option<Child>>>,
     _removal: Guard,
-}
-
-#[derive(Clone)]
-struct Files {
-    directory: PathBuf,
-    bpffs: PathBuf,
-}
-
-impl Files {
-    fn socket(&self) -> PathBuf {
-        self.directory.join("agent.sock")
-    }
-
-    fn config(&self) -> PathBuf {
-        self.directory.join("config.yaml")
-    }
-
-    fn state(&self) -> PathBuf {
-        self.directory.join("state")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("agent.log")
-    }
 }
 
 impl Agent {
@@ -207,9 +185,14 @@ impl Agent {
 
     /// `lbx-ctl --socket SOCKET ARGUMENTS`.
     pub fn ctl(&self, arguments: &[&str]) -> Result<Finished> {
+        self.ctl_within(arguments, STOP_LIMIT)
+    }
+
+    /// The same, of a command that waits for something.
+    pub fn ctl_within(&self, arguments: &[&str], limit: Duration) -> Result<Finished> {
         let mut command = Command::new(binary("lbx-ctl")?);
         command.arg("--socket").arg(self.files.socket()).args(arguments);
-        finish(&mut command, STOP_LIMIT)
+        finish(&mut command, limit)
     }
 
     /// A request to the API.
@@ -346,12 +329,6 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     })
 }
 
-fn detach_command(program: &Path, files: &Files, netns: &Netns) -> Command {
-    let mut command = netns.command(program);
-    command.arg("detach").arg("--bpffs").arg(&files.bpffs).arg("--socket").arg(files.socket());
-    command
-}
-
 /// Makes sure that pins have a file system to be on.
 pub fn mount_bpffs() -> Result<()> {
     if statfs(BPFFS).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC) {
@@ -359,33 +336,6 @@ pub fn mount_bpffs() -> Result<()> {
     }
     mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
         .with_context(|| format!("cannot mount the BPF file system on {BPFFS}"))
-}
-
-/// What the guard does. Detaching by the agent comes first; what it leaves is removed by force.
-fn remove(program: &Path, files: &Files, child: &Mutex<Option<Child>>, netns: &Netns) {
-    if let Some(mut child) = lock(child).take() {
-        // Fails only where the process has ended.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    if files.bpffs.exists() {
-        match finish(&mut detach_command(program, files, netns), STOP_LIMIT) {
-            Ok(Finished { code: Some(0), .. }) => {}
-            Ok(Finished { stderr, .. }) => eprintln!("lbx-tests: lbx-agent detach failed: {stderr}"),
-            Err(error) => eprintln!("lbx-tests: {error:#}"),
-        }
-    }
-    for directory in [&files.bpffs, &files.directory] {
-        match fs::remove_dir_all(directory) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => eprintln!("lbx-tests: {} stays behind: {error}", directory.display()),
-        }
-    }
-}
-
-fn lock(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
-    child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

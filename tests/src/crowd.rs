@@ -1,7 +1,7 @@
 //! Connections that must survive: busy ones, and idle ones that are used only when the test says so. Each must be
 //! answered by the same origin as long as it lives.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
@@ -55,6 +55,18 @@ impl Crowd {
     pub fn ports(&self) -> Result<Vec<u16>> {
         let ports = self.idle.iter().map(|idle| Ok(idle.connection.stream().local_addr()?.port()));
         ports.collect()
+    }
+
+    /// The client's end of each idle connection, and the origin that answers there.
+    pub fn homes(&self) -> Result<BTreeMap<SocketAddr, String>> {
+        let homes =
+            self.idle.iter().map(|idle| Ok((idle.connection.stream().local_addr()?, idle.origin.clone())));
+        homes.collect()
+    }
+
+    /// Closes the idle connections that an origin answers.
+    pub fn leave(&mut self, origin: &str) {
+        self.idle.retain(|idle| idle.origin != origin);
     }
 
     /// Waits until every busy connection has been used for a while.

@@ -10,7 +10,7 @@ pub struct HealthReport {
     /// One entry a tunnel with a monitor, in the order of the configuration.
     #[serde(default)]
     pub tunnels: Vec<TunnelHealth>,
-    /// Endpoints that are not configured any more and still keep flows, or are remembered for those that there were.
+    /// Endpoints that are not configured any more and still keep flows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<RemovedEndpoint>,
 }

@@ -188,8 +188,8 @@ mod tests {
              web/b     east  10.0.0.11     disabled   -      -      -            -\n\
              web6/a    west  [fd00::1]:80  healthy    -      -      4m 50s left  -\n\
              \n\
-             REMOVED ENDPOINT  VNET  DRAIN  PINNED FLOWS\n\
-             [fd00::9]:80      west  over              2\n\
+             REMOVED ENDPOINT  VNET  DRAIN    PINNED FLOWS\n\
+             [fd00::9]:80      west  9s left             2\n\
              \n\
              TUNNEL  GATEWAY         MONITOR  STATE    SINCE  RTT    REASON\n\
              west/b  [fd00::254]:22  tcp1     healthy  1m 1s  250us  -\n"

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::model::{Endpoint, Pool},
     dataplane::{Image, MapId, Memory},
-    plan::{health_of, known_tunnel},
+    plan::{health_of, is_released, known_tunnel},
 };
 
 impl Reconciler {
@@ -29,10 +29,15 @@ impl Reconciler {
         }
     }
 
-    /// Endpoints that are not configured any more, as the last pass left them.
+    /// Endpoints that are not configured any more and keep flows, as the last pass left them.
     fn removed_endpoints(&self) -> Vec<RemovedEndpoint> {
         let vnets = self.vnet_names(&self.image);
-        let removed = self.image.endpoints.iter().filter(|(_, entry)| entry.state & ENDPOINT_REMOVED != 0);
+        let now_ns = now_ns();
+        let removed = self
+            .image
+            .endpoints
+            .iter()
+            .filter(|(_, entry)| entry.state & ENDPOINT_REMOVED != 0 && !is_released(entry, now_ns));
         let report = |(&id, entry): (&u16, &EndpointEntry)| RemovedEndpoint {
             virtual_network: vnets.get(&entry.vnet).map(|&name| name.to_owned()),
             address: match endpoint_address(entry) {
