@@ -208,8 +208,31 @@ async fn shutdown_ends_the_server_and_removes_the_socket() {
 async fn reports_are_served_as_json() {
     let server = Server::start();
     assert_eq!(server.get("/v1/health").await, json!({"pools": [], "tunnels": []}));
-    assert_eq!(server.get("/v1/stats").await, json!({"services": [], "endpoints": [], "drops": []}));
+    assert_eq!(
+        server.get("/v1/stats").await,
+        json!({"services": [], "endpoints": [], "drops": [], "flows": []})
+    );
     assert_eq!(server.get("/v1/status").await["revision"], 7);
+}
+
+#[tokio::test]
+async fn flows_are_asked_for_with_names_that_there_are() {
+    let server = Server::start();
+    // The fake agent answers with the limit.
+    assert_eq!(server.get("/v1/flows").await, json!({"matching": 100, "flows": []}));
+    assert_eq!(server.get("/v1/flows?endpoint=web/a&client=2001:db8::/32&limit=0").await["matching"], 0);
+    for (query, kind, word) in [
+        ("service=nobody", "not_found", "`nobody`"),
+        ("endpoint=web/z", "not_found", "only a, b"),
+        ("endpoint=a", "invalid", "write POOL/NAME"),
+        ("limit=10001", "invalid", "expected 0 to 10000"),
+        ("client=192.0.2.1", "invalid", "`192.0.2.1/32`"),
+        ("port=80", "invalid", "`client=PREFIX`"),
+    ] {
+        let problem = server.refused(server.request(Method::GET, &format!("/v1/flows?{query}"))).await;
+        assert_eq!(problem.kind, kind, "{query}");
+        assert!(problem.detail.contains(word), "{query}: {}", problem.detail);
+    }
 }
 
 #[tokio::test]
