@@ -18,6 +18,7 @@
 //! | [`packets`] | packets of clients and origins, and what becomes of them |
 //! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
 //! | [`process`] | running a command to its end |
+//! | [`homes`] | where the packets of each connection went |
 //! | [`cleanup`], [`wait`] | nothing left behind; waiting without guessing |
 //!
 //! The harness never uses lbx's own packet code, so that a mistake there cannot hide itself here.
@@ -34,6 +35,7 @@ pub mod documented;
 pub mod family;
 pub mod fuzz;
 pub mod gateway;
+pub mod homes;
 pub mod http;
 pub mod lab;
 pub mod netns;

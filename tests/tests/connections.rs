@@ -12,11 +12,13 @@ use std::{
 use lbx_common::api::{Config, ConnectionTracking, Endpoint, HealthState};
 use lbx_tests::{
     agent::{Agent, start_healthy, start_healthy_in},
+    capture::Capture,
     client::Client,
     config,
     crowd::Crowd,
+    homes,
     servers::{Identity, OriginServers},
-    topology::{EAST, Topology, WEST},
+    topology::{EAST, Topology, UNDERLAY_DEVICE, WEST},
     wait,
 };
 
@@ -59,6 +61,8 @@ fn endpoint<'a>(config: &'a mut Config, name: &str) -> &'a mut Endpoint {
 fn connections_survive_every_change_of_their_pool() {
     let (topology, agent) = start_healthy(&config::whole()).unwrap();
     let client = topology.client();
+    let captures =
+        topology.vnets().map(|vnet| (vnet.plan, Capture::start(&vnet.gateway, UNDERLAY_DEVICE).unwrap()));
     let more = more_origins(&topology, 11);
     let mut crowds = [EAST, WEST].map(|plan| Crowd::gather(&client, plan, crowd_size()).unwrap());
     let mut config = config::whole();
@@ -110,6 +114,12 @@ fn connections_survive_every_change_of_their_pool() {
     for crowd in crowds {
         let longest = crowd.disperse().unwrap();
         assert!(longest < STALL, "a request took {longest:?}");
+    }
+    for (plan, capture) in captures {
+        let (connections, packets) =
+            homes::check(&capture.stop().unwrap(), plan.probe_source.into()).unwrap();
+        println!("{}: {packets} packets of {connections} connections, each to its own endpoint", plan.name);
+        assert!(connections >= 2 * crowd_size() && packets > 10 * connections);
     }
 }
 
@@ -177,4 +187,46 @@ fn a_removed_endpoint_is_gone_when_its_time_is_over() {
     assert_eq!(new_connections(&client, 30), BTreeSet::from(["b".to_owned()]));
     wait::until("the endpoint is released", PATIENCE, || Ok((east.count_alive_on("a")? == 0).then_some(())))
         .unwrap();
+}
+
+#[test]
+fn flows_of_udp_leave_a_drained_endpoint_when_they_pause_or_its_time_is_over() {
+    const DRAIN: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(3);
+    let mut config = config::whole();
+    let service =
+        config.services.iter_mut().find(|one| one.name.contains("dns") && one.address == EAST.vip).unwrap();
+    service.drain = DRAIN;
+    let pool = service.pools[0].clone();
+    config.timers.udp_idle = IDLE;
+    let (topology, agent) = start_healthy(&config).unwrap();
+    let client = topology.client();
+    let ask = |port: u16| client.udp_exchange(EAST.vip, port, b"?").unwrap().origin;
+    let ports = 42_000..42_040;
+    let before: Vec<String> = ports.clone().map(ask).collect();
+    let pool = config.pools.iter_mut().find(|one| one.name == pool).unwrap();
+    pool.endpoints.iter_mut().find(|endpoint| endpoint.name == "a").unwrap().drained = true;
+    // Before the change is in force, so less time has passed for the endpoint than this says.
+    let drained = Instant::now();
+    agent.change(&config, PATIENCE).unwrap();
+    let in_force = Instant::now();
+    let mut fresh = 43_000..;
+    let mut elsewhere = 0;
+    while drained.elapsed() + Duration::from_secs(2) < DRAIN {
+        let began = Instant::now();
+        let now: Vec<String> = ports.clone().map(ask).collect();
+        assert!(began.elapsed() < IDLE, "this machine is too slow for the test");
+        assert_eq!(now, before, "a flow that does not pause moved after {:?}", drained.elapsed());
+        if in_force.elapsed() > IDLE {
+            let new: BTreeSet<String> = fresh.by_ref().take(20).map(ask).collect();
+            assert_eq!(new, BTreeSet::from(["b".to_owned()]), "after {:?}", drained.elapsed());
+            elsewhere += 1;
+        }
+    }
+    assert!(elsewhere > 0 && before.iter().any(|origin| origin == "a"));
+    wait::until("the endpoint is released", PATIENCE, || {
+        Ok(ports.clone().map(ask).all(|origin| origin == "b").then_some(()))
+    })
+    .unwrap();
+    assert!(drained.elapsed() >= DRAIN);
 }
