@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -11,8 +12,9 @@ use std::{
 };
 
 use etherparse::PacketBuilder;
+use lbx_common::api::{FlowState, FlowsReport, MAX_FLOWS};
 use lbx_tests::{
-    agent::start_healthy_in,
+    agent::{Agent, start_healthy_in},
     config,
     crowd::Crowd,
     family::Family,
@@ -86,6 +88,16 @@ fn flood(topology: &Topology, kind: Kind, live: &[u16], done: &AtomicBool) -> u3
         .unwrap()
 }
 
+/// Pins of live connections, and how many there are of addresses that nobody has.
+fn pins(agent: &Agent) -> (BTreeSet<(SocketAddr, SocketAddr)>, u64) {
+    let flows = |client: &str| -> FlowsReport {
+        agent.get(&format!("/v1/flows?client={client}&limit={MAX_FLOWS}")).unwrap()
+    };
+    let live = flows(&format!("{CLIENT}/32")).flows.into_iter();
+    let live = live.filter(|flow| flow.state == FlowState::Open).map(|flow| (flow.client, flow.address));
+    (live.collect(), flows(&format!("{}.{}.0.0/15", NOBODY[0], NOBODY[1])).matching)
+}
+
 fn check(under_change: bool) {
     // The kernel's own device, not a gateway in user space that a flood would be too much for.
     let topology = Topology::with(EAST.through(Encap::Vxlan, Family::V4), WEST).unwrap();
@@ -103,7 +115,9 @@ fn check(under_change: bool) {
         crowd.open_idle(&client, EAST, CONNECTIONS).unwrap();
     }
     let live = crowd.ports().unwrap();
-    for kind in [Kind::Syn, Kind::Ack, Kind::Udp, Kind::Spoofed] {
+    let (pinned, _) = pins(&agent);
+    assert_eq!(!pinned.is_empty(), under_change, "{pinned:?}");
+    for kind in [Kind::Syn, Kind::Ack, Kind::Spoofed, Kind::Udp] {
         let done = AtomicBool::new(false);
         let sent = thread::scope(|scope| {
             let sender = scope.spawn(|| flood(&topology, kind, &live, &done));
@@ -123,7 +137,14 @@ fn check(under_change: bool) {
         assert!(sent > 10_000, "a flood of {sent} packets");
         crowd.go_on().unwrap();
         crowd.wake("a flood").unwrap();
-        println!("{kind:?}: {sent} packets, nothing lost");
+        let (now, of_nobody) = pins(&agent);
+        assert!(now.is_superset(&pinned), "{kind:?} removed or moved pins: {pinned:?}, now {now:?}");
+        // A datagram that is answered is all that UDP has for a proof.
+        assert!(kind == Kind::Udp || of_nobody == 0, "{kind:?} made {of_nobody} pins");
+        println!(
+            "{kind:?}: {sent} packets, nothing lost, all of {} pins there, {of_nobody} of nobody",
+            pinned.len()
+        );
     }
     crowd.disperse().unwrap();
 }
