@@ -106,6 +106,15 @@ fn connections_survive_every_change_of_their_pool() {
     agent.start().unwrap();
     config.pools[0].endpoints.truncate(2);
     step("killed in the middle of a transition, and one removed", &config, &agent);
+    let mut other = config.pools[0].clone();
+    other.name = "other".to_owned();
+    other.endpoints = more[3..7].iter().map(|(endpoint, _)| endpoint.clone()).collect();
+    config.pools.push(other);
+    config.services[0].pools = vec!["other".to_owned()];
+    step("another pool", &config, &agent);
+    assert!(new_connections(&client, 30).iter().all(|origin| origin.starts_with("more-")));
+    config.services[0].pools = vec![config.pools[0].name.clone()];
+    step("the pool of before again", &config, &agent);
     agent.terminate().unwrap();
     agent.start().unwrap();
     config.pools[0].name = "renamed".to_owned();
@@ -124,6 +133,30 @@ fn connections_survive_every_change_of_their_pool() {
 }
 
 #[test]
+fn connections_do_not_notice_an_agent_that_ends_and_starts_again_and_again() {
+    let (topology, agent) = start_healthy(&config::whole()).unwrap();
+    let client = topology.client();
+    let mut crowd = Crowd::gather(&client, EAST, crowd_size()).unwrap();
+    let mut config = config::whole();
+    for turn in 0..if lbx_tests::takes_long() { 20 } else { 3 } {
+        let weight = if turn % 2 == 0 { 0.3 } else { 1.0 };
+        config::set_weights(&mut config, EAST.name, [1.0, weight]);
+        // The agent reads the file when it sees it: a kill may come before, after, or in the middle.
+        agent.write_config(&config).unwrap();
+        agent.kill().unwrap();
+        agent.start().unwrap();
+        crowd.wake("the agent was killed").unwrap();
+        crowd.open_idle(&client, EAST, 3).unwrap();
+        agent.terminate().unwrap();
+        crowd.go_on().unwrap();
+        agent.start().unwrap();
+        crowd.wake("the agent was stopped").unwrap();
+    }
+    let longest = crowd.disperse().unwrap();
+    assert!(longest < STALL, "a request took {longest:?}");
+}
+
+#[test]
 fn connections_wait_for_an_endpoint_that_is_down_and_new_ones_do_not() {
     let (topology, agent) = start_healthy(&config::whole()).unwrap();
     let client = topology.client();
@@ -133,7 +166,10 @@ fn connections_wait_for_an_endpoint_that_is_down_and_new_ones_do_not() {
     for _ in 0..2 {
         topology.east.gateway.ip("link set dev origin-a down").unwrap();
         agent.wait_for_health("east-web", "a", HealthState::Unhealthy, PATIENCE).unwrap();
-        assert_eq!(new_connections(&client, 30), BTreeSet::from(["b".to_owned()]));
+        let down = Instant::now();
+        while down.elapsed() < Duration::from_secs(3) {
+            assert_eq!(new_connections(&client, 30), BTreeSet::from(["b".to_owned()]));
+        }
         // They begin where the hash says a, and must not go there when it is back.
         east.open_idle(&client, EAST, crowd_size()).unwrap();
         topology.east.gateway.ip("link set dev origin-a up").unwrap();

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbx_common::{
     abi::{
         ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
-        ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, ReplyKey,
-        ReplyValue, TUNNEL_DOWN, Words,
+        ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, PortBlock,
+        ReplyKey, ReplyValue, TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN, Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -241,7 +241,6 @@ pub(super) fn plan_removed(
             }
         }
     }
-    keep_replies(environment, observed, image);
 }
 
 /// The entry of an endpoint that is not configured any more.
@@ -260,22 +259,31 @@ fn tombstone(entry: EndpointEntry, drain_ns: u64, ends: bool, now_ns: u64, image
     with_health(entry, health_of(&entry), now_ns)
 }
 
-/// Replies of endpoints that were removed and may still have flows.
-fn keep_replies(environment: &Environment<'_>, observed: &Image, image: &mut Image) {
+/// Keeps replies of endpoints that were removed and may still have flows, and of those whose pool is another service's
+/// now, or nobody's, while the change of the listener's table is under way.
+pub(super) fn keep_replies(environment: &Environment<'_>, observed: &Image, image: &mut Image) {
     let listeners: BTreeSet<u32> = image.listener_values().map(|(.., value)| value.id).collect();
-    for (key, words) in &observed.replies {
-        let ReplyKey::Ports { vnet, address, protocol, ports } = *key else { continue };
-        let value = ReplyValue::from_words(*words);
-        let kept = image.endpoints.get(&value.endpoint).is_some_and(|entry| {
-            entry.state & ENDPOINT_REMOVED != 0 && !is_released(entry, environment.now_ns)
-        });
-        if !kept || !listeners.contains(&value.listener) || image.replies.contains_key(key) {
-            continue;
-        }
-        image.replies.insert(*key, *words);
-        if ports.length < lbx_common::abi::PortBlock::WHOLE {
-            let origin = image.replies.entry(ReplyKey::Origin { vnet, address }).or_default();
-            add_lengths(origin, protocol, 1 << ports.length);
+    let under_way = |listener: u32| {
+        let change = TRACKING_OPEN | TRACKING_CLOSING;
+        image.tracking.get(&listener).is_some_and(|entry| entry.flags & change != 0)
+    };
+    let kept: Vec<_> = observed
+        .replies
+        .iter()
+        .filter(|(key, _)| !image.replies.contains_key(key))
+        .filter_map(|(key, words)| {
+            let ReplyKey::Ports { vnet, address, protocol, ports } = *key else { return None };
+            let value = ReplyValue::from_words(*words);
+            let entry = image.endpoints.get(&value.endpoint)?;
+            let may_have_flows = entry.state & ENDPOINT_REMOVED != 0 || under_way(value.listener);
+            (may_have_flows && !is_released(entry, environment.now_ns) && listeners.contains(&value.listener))
+                .then_some((*key, *words, ReplyKey::Origin { vnet, address }, protocol, ports.length))
+        })
+        .collect();
+    for (key, words, origin, protocol, length) in kept {
+        image.replies.insert(key, words);
+        if length < PortBlock::WHOLE {
+            add_lengths(image.replies.entry(origin).or_default(), protocol, 1 << length);
         }
     }
 }

@@ -93,6 +93,7 @@ pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> R
     endpoints::plan_endpoints(model, environment, observed, &vnets, &tunnels, &uses, &mut image)?;
     services::plan_services(model, environment, observed, &vnets, &mut hosts, &mut image)?;
     endpoints::plan_removed(model, environment, observed, &vnets, &uses, &mut image);
+    endpoints::keep_replies(environment, observed, &mut image);
     if !image.tracking.is_empty() {
         image.node.flags |= NODE_TRACKS;
     }

@@ -158,3 +158,33 @@ fn those_of_another_service_with_the_same_endpoint_are_waited_for() {
     site.look(&[]);
     assert!(site.keeps_flows(id));
 }
+
+#[test]
+fn replies_of_a_pool_that_the_service_left_are_known_while_the_change_is_under_way() {
+    let mut site = Site::new(ConnectionTracking::Auto);
+    let mut other = site.config.pools[0].clone();
+    other.name = "p1".to_owned();
+    for (last, endpoint) in (100..).zip(&mut other.endpoints) {
+        endpoint.address = address(false, [10, 0, 9], last);
+    }
+    site.config.pools.push(other);
+    site.pass();
+    let of_service = |image: &Image| -> Vec<u16> {
+        let values = image.replies.iter().filter(|(key, _)| matches!(key, ReplyKey::Ports { .. }));
+        values.map(|(_, words)| ReplyValue::from_words(*words).endpoint).collect()
+    };
+    let before = of_service(&site.image);
+    site.config.services[0].pools = vec!["p1".to_owned()];
+    site.pass();
+    let during = of_service(&site.image);
+    assert_eq!((before.len(), during.len()), (3, 6));
+    assert!(before.iter().all(|id| during.contains(id)));
+    // It closes when its time is over, and ends when two looks found no pin.
+    site.now_ns += nanoseconds(site.config.timers.transition);
+    site.pass();
+    assert_eq!(of_service(&site.image).len(), 6);
+    site.look(&[]);
+    assert!(site.image.tracking.is_empty());
+    site.pass();
+    assert_eq!(of_service(&site.image).len(), 3);
+}
