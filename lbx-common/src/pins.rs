@@ -65,6 +65,11 @@ const fn bucket_of(hash: u64, choice: u32, buckets: u32) -> u32 {
     scale(hash.rotate_left(21) as u32, buckets)
 }
 
+/// The buckets that a flow's pin may be in, of so many.
+pub const fn buckets_of(hash: u64, buckets: u32) -> [u32; 2] {
+    [bucket_of(hash, 0, buckets), bucket_of(hash, 1, buckets)]
+}
+
 /// The first place of a flow whose pin is such a one, or [`NOWHERE`].
 #[inline(always)]
 fn first<T: Tables>(tables: &T, udp: bool, hash: u64, is_such: impl Fn(Pin) -> bool) -> u32 {

@@ -185,6 +185,7 @@ impl Attachments {
             }
         }
         // Every link has a program of this agent now.
+        self.pins.settle()?;
         Ok(self.pins.forget_other_stages(&self.stages)?)
     }
 

@@ -15,6 +15,7 @@ mod memory;
 mod pins;
 mod prefixes;
 mod programs;
+mod renew;
 
 pub use attach::{AttachError, Attachments, Waiting};
 pub use buckets::{Full, buckets_for, mend};
@@ -26,3 +27,4 @@ pub use memory::{FakeMemory, MapId, Memory};
 pub use pins::{PinError, Pins};
 pub use prefixes::{KernelPrefixes, PrefixList, PrefixLists, PrefixesError};
 pub use programs::{LoadError, Loaded, OBJECT, Sizes, load};
+pub use renew::Before;

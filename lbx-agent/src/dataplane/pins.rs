@@ -19,6 +19,10 @@ use super::link;
 /// Mount point of the BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
 const MAPS: &str = "maps";
+/// Maps that are filled while others are in use.
+const MAPS_BESIDE: &str = "maps-beside";
+/// Maps that others have just taken the place of.
+const MAPS_BEFORE: &str = "maps-before";
 const LINKS: &str = "links";
 
 /// The folder of pins is not usable.
@@ -49,6 +53,8 @@ pub enum PinError {
 #[derive(Debug, Clone)]
 pub struct Pins {
     root: PathBuf,
+    /// Name of the folder of maps.
+    maps: &'static str,
     _lock: Arc<Flock<File>>,
 }
 
@@ -68,16 +74,42 @@ impl Pins {
             return Err(PinError::NotBpffs(root.to_owned()));
         }
         fs::create_dir_all(root).map_err(io_error(root))?;
-        let pins = Self { root: root.to_owned(), _lock: Arc::new(lock(root)?) };
+        let pins = Self { root: root.to_owned(), maps: MAPS, _lock: Arc::new(lock(root)?) };
+        // An agent was cut off when its maps took the place of others: both folders have a name that is not theirs.
+        if !pins.maps().exists() && root.join(MAPS_BESIDE).exists() {
+            rename(root, MAPS_BESIDE, MAPS)?;
+        }
+        for folder in [MAPS_BESIDE, MAPS_BEFORE] {
+            remove_folder(&root.join(folder))?;
+        }
         for folder in [pins.maps(), pins.links()] {
             fs::create_dir_all(&folder).map_err(io_error(&folder))?;
         }
         Ok(pins)
     }
 
+    /// The same, with a folder for maps beside those in use.
+    pub fn beside(&self) -> Result<Self, PinError> {
+        let pins = Self { maps: MAPS_BESIDE, ..self.clone() };
+        let folder = pins.maps();
+        fs::create_dir(&folder).map_err(io_error(&folder))?;
+        Ok(pins)
+    }
+
+    /// Maps beside those in use take their place: all programs use them now.
+    pub fn settle(&mut self) -> Result<(), PinError> {
+        if self.maps == MAPS_BESIDE {
+            rename(&self.root, MAPS, MAPS_BEFORE)?;
+            rename(&self.root, MAPS_BESIDE, MAPS)?;
+            self.maps = MAPS;
+            remove_folder(&self.root.join(MAPS_BEFORE))?;
+        }
+        Ok(())
+    }
+
     /// Folder of the maps.
     fn maps(&self) -> PathBuf {
-        self.root.join(MAPS)
+        self.root.join(self.maps)
     }
 
     /// Folder of the links.
@@ -144,13 +176,12 @@ impl Pins {
         if !is_bpffs(root) {
             return Err(PinError::NotBpffs(root.to_owned()));
         }
-        let pins = Self { root: root.to_owned(), _lock: Arc::new(lock(root)?) };
+        let pins = Self { root: root.to_owned(), maps: MAPS, _lock: Arc::new(lock(root)?) };
         pins.remove_links_but(&[])?;
-        for name in files(&pins.maps())? {
-            let path = pins.map(&name);
-            fs::remove_file(&path).map_err(io_error(&path))?;
+        for folder in [MAPS, MAPS_BESIDE, MAPS_BEFORE] {
+            remove_folder(&root.join(folder))?;
         }
-        for folder in [pins.links(), pins.maps(), pins.root.clone()] {
+        for folder in [pins.links(), pins.root.clone()] {
             remove_empty(&folder)?;
         }
         Ok(true)
@@ -178,6 +209,20 @@ fn files(folder: &Path) -> Result<Vec<String>, PinError> {
     entries
         .map(|entry| Ok(entry.map_err(io_error(folder))?.file_name().to_string_lossy().into_owned()))
         .collect()
+}
+
+fn rename(root: &Path, from: &str, to: &str) -> Result<(), PinError> {
+    let (from, to) = (root.join(from), root.join(to));
+    fs::rename(&from, to).map_err(io_error(&from))
+}
+
+/// Removes a folder of maps, where there is one.
+fn remove_folder(folder: &Path) -> Result<(), PinError> {
+    for name in files(folder)? {
+        let path = folder.join(name);
+        fs::remove_file(&path).map_err(io_error(&path))?;
+    }
+    remove_empty(folder)
 }
 
 /// Removes a folder. One that is not there, or that holds what is not ours, is no error.

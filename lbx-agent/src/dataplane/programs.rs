@@ -2,12 +2,12 @@
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{LpmTrie, MapData, MapInfo, PerCpuArray, ProgramArray},
+    maps::{HashMap, LpmTrie, MapData, PerCpuArray, ProgramArray},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use lbx_common::{
     abi::{
-        ABI_VERSION, FragmentValue, HalfOpen, MAX_REASONS, NodeEntry, PINS_PER_BUCKET, SLOTS_PER_LINE,
+        ABI_VERSION, FlowKey, FragmentValue, HalfOpen, MAX_REASONS, PINS_PER_BUCKET, SLOTS_PER_LINE,
         TrafficCounter, map_name, program_name, service_bucket,
     },
     api::Limits,
@@ -18,9 +18,10 @@ use super::{
     buckets::buckets_for,
     counters::KernelCounters,
     mapped::{KernelMemory, MapError},
-    memory::{MapId, Memory},
+    memory::MapId,
     pins::Pins,
     prefixes::{KernelPrefixes, PrefixesError},
+    renew::{Before, Pinned},
 };
 use crate::net::netlink::MAX_VLAN_DEVICES;
 
@@ -58,9 +59,9 @@ pub enum LoadError {
         /// What the kernel said.
         source: Box<ProgramError>,
     },
-    /// A pinned map is of another size.
+    /// A pinned map is larger, or of another kind.
     #[error(
-        "{pin} has {found} elements of {found_size} bytes where `limits` ask for {wanted} of {wanted_size}: run `lbx-agent detach` (forwarding stops until the next start), or set `limits` back"
+        "{pin} has {found} elements of {found_size} bytes where `limits` ask for {wanted} of {wanted_size}, and only larger limits can be taken on: run `lbx-agent detach` (forwarding stops until the next start), or set `limits` back"
     )]
     OtherSize {
         /// The pin.
@@ -82,6 +83,9 @@ pub enum LoadError {
         /// Version found.
         found: u32,
     },
+    /// There is no folder for maps beside those that are there.
+    #[error("cannot make maps beside those in use: {0}")]
+    Beside(String),
     /// A map cannot be mapped.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -144,6 +148,11 @@ impl Sizes {
         Self(sizes)
     }
 
+    /// Name, elements and size of an element, of all maps that are pinned.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u32, usize)> {
+        self.0.iter().copied()
+    }
+
     /// Elements of a map that the agent writes.
     pub fn of(&self, map: MapId) -> u32 {
         self.of_name(map.name())
@@ -175,22 +184,30 @@ pub struct Loaded {
     pub memory: KernelMemory,
     /// The counters.
     pub counters: KernelCounters,
-    /// Whether the maps were there already.
+    /// Flows that have proved nothing yet.
+    pub half_open: HashMap<MapData, FlowKey, HalfOpen>,
+    /// Whether there were maps already, whose content counts.
     pub adopted: bool,
+    /// Those maps, where they have another layout or size: to be carried over.
+    pub before: Option<Box<Before>>,
+    /// Where the maps are pinned.
+    pub pins: Pins,
     /// Name of the pin of the stages' programs. The kernel forgets them when nothing but programs refers to
     /// their table, so its pin goes only when no attached program uses it any more.
     pub stages: String,
 }
 
-/// Loads the object. Maps that are pinned are taken over if they are just what is wanted.
+/// Loads the object. Maps that are pinned are taken over if they are just what is wanted; beside others that can be read,
+/// new ones are made.
 pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::NoObject);
     }
-    let mut pinned = 0;
-    for (name, elements, size) in &sizes.0 {
-        pinned += usize::from(check_pin(pins, name, *elements, *size)?);
-    }
+    let pinned = Pinned::look(pins, sizes)?;
+    let pins = &match pinned {
+        Pinned::Other(_) => pins.beside().map_err(|error| LoadError::Beside(error.to_string()))?,
+        Pinned::Nothing | Pinned::Fitting => pins.clone(),
+    };
     let mut loader = EbpfLoader::new();
     for (name, elements, _) in &sizes.0 {
         loader.map_max_entries(name, *elements).map_pin_path(name, pins.map(name));
@@ -202,6 +219,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         drops: per_cpu(&mut programs, map_name::DROPS)?,
         flows: per_cpu(&mut programs, map_name::FLOWS)?,
     };
+    let half_open = programs.take_map(map_name::HALF_OPEN).ok_or(LoadError::NoObject)?;
+    let half_open = HashMap::try_from(half_open).map_err(|error| explain(error.into()))?;
     let mut maps = Vec::new();
     for map in MapId::ALL {
         let Some(aya::maps::Map::Array(data)) = programs.take_map(map.name()) else {
@@ -211,17 +230,17 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
     }
     let prefixes = prefixes(&mut programs)?;
     let memory = KernelMemory::new(maps, prefixes)?;
-    let node: NodeEntry = memory.read(MapId::Node, 0);
-    if node.abi != 0 && node.abi != ABI_VERSION {
-        return Err(LoadError::OtherAbi { found: node.abi });
-    }
     for name in XDP_PROGRAMS {
         verify::<Xdp>(&mut programs, name, Xdp::load)?;
     }
     verify::<SchedClassifier>(&mut programs, program_name::GUARD, SchedClassifier::load)?;
     let stages = place_stages(&mut programs, pins)?;
-    let adopted = pinned == sizes.0.len() && node.abi == ABI_VERSION;
-    Ok(Loaded { programs, memory, counters, adopted, stages })
+    let adopted = !matches!(pinned, Pinned::Nothing);
+    let before = match pinned {
+        Pinned::Other(before) => Some(before),
+        Pinned::Nothing | Pinned::Fitting => None,
+    };
+    Ok(Loaded { programs, memory, counters, half_open, adopted, before, pins: pins.clone(), stages })
 }
 
 /// Puts the programs of the stages where the others find them. Returns the name of the pin.
@@ -239,26 +258,6 @@ fn place_stages(programs: &mut Ebpf, pins: &Pins) -> Result<String, LoadError> {
     pins.forget_map(&name);
     map.pin(pins.map(&name)).map_err(|error| LoadError::PinStages(error.to_string()))?;
     Ok(name)
-}
-
-/// Whether a map is pinned; an error if it is not what is wanted. aya takes a pin by its name alone.
-fn check_pin(pins: &Pins, name: &str, elements: u32, size: usize) -> Result<bool, LoadError> {
-    let pin = pins.map(name);
-    if !pin.exists() {
-        return Ok(false);
-    }
-    let info = MapInfo::from_pin(&pin).map_err(|error| explain(error.into()))?;
-    let size = u32::try_from(size).unwrap_or(u32::MAX);
-    if info.max_entries() != elements || info.value_size() != size {
-        return Err(LoadError::OtherSize {
-            pin: pin.display().to_string(),
-            found: info.max_entries(),
-            found_size: info.value_size(),
-            wanted: elements,
-            wanted_size: size,
-        });
-    }
-    Ok(true)
 }
 
 fn prefixes(programs: &mut Ebpf) -> Result<KernelPrefixes, LoadError> {
@@ -289,7 +288,7 @@ where
 }
 
 /// Names the one cause that every first-time user meets.
-fn explain(error: EbpfError) -> LoadError {
+pub(super) fn explain(error: EbpfError) -> LoadError {
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<std::io::Error>()

@@ -94,9 +94,9 @@ impl Reconciler {
         if model.limits != self.model.limits {
             return Err(refused(
                 "limits",
-                "they cannot change while the agent runs: stop it, `lbx-agent detach` (forwarding stops), and start \
-                 it with a `--config` file that has the new ones, or on an empty state directory, and apply the \
-                 whole configuration there"
+                "they cannot change while the agent runs. Larger ones: start it again with a `--config` file that has \
+                 them. Smaller ones: run `lbx-agent detach` first (forwarding stops). With a stored configuration: \
+                 export it, and start again on an empty state directory and apply the whole there"
                     .to_owned(),
             ));
         }

@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use lbx_common::api::{AttachMode, Family, LinkState};
+use aya::maps::{HashMap, MapData};
+use lbx_common::{
+    abi::{FlowKey, HalfOpen},
+    api::{AttachMode, Family, LinkState},
+};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
     config::model::{Model, Vnet},
     dataplane::{
-        ApplyError, AttachError, Attachments, KernelCounters, KernelMemory, LoadError, PinError, Pins, Sizes,
-        load, mend,
+        ApplyError, AttachError, Attachments, Before, CountersError, Image, KernelCounters, KernelMemory,
+        LoadError, Memory, PinError, Pins, Sizes, apply, diff, load, mend,
     },
     net::{
         NetError, netlink, next_hop,
@@ -39,6 +43,9 @@ pub enum KernelError {
     /// A write to the maps.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// What flows need cannot be carried over.
+    #[error("cannot carry over what is remembered of flows: {0}")]
+    CarryOver(#[from] CountersError),
 }
 
 /// What an agent finds in the kernel before it starts.
@@ -62,8 +69,11 @@ pub struct Kernel {
     pub counters: KernelCounters,
     /// Programs and their links.
     pub attachments: Attachments,
-    /// Whether the maps were there already.
+    half_open: HashMap<MapData, FlowKey, HalfOpen>,
+    /// Whether there were maps already, whose content counts.
     pub adopted: bool,
+    /// Those maps, where they have another layout or size and programs still use them.
+    pub before: Option<Box<Before>>,
     netlink: rtnetlink::Handle,
     probe_path: ProbePath,
     vlans: BTreeMap<u32, (u32, u16)>,
@@ -79,17 +89,44 @@ impl Kernel {
         }
         let probe_path = probe_path::ensure(&netlink, &wanted(model)).await?;
         let vlans = netlink::vlan_devices(&netlink).await?;
-        let mut attachments = Attachments::new(loaded.programs, pins, loaded.stages);
-        attachments.probe_path()?;
+        let mut attachments = Attachments::new(loaded.programs, loaded.pins, loaded.stages);
+        if loaded.before.is_none() {
+            attachments.probe_path()?;
+        }
         Ok(Self {
             memory: loaded.memory,
             counters: loaded.counters,
             attachments,
+            half_open: loaded.half_open,
             adopted: loaded.adopted,
+            before: loaded.before,
             netlink,
             probe_path,
             vlans,
         })
+    }
+
+    /// Fills the maps with what `wanted` says and with what flows need of those before.
+    pub fn fill_beside(&mut self, wanted: &Image) -> Result<(), KernelError> {
+        tracing::info!(
+            "other layout or limits: maps are made anew beside those in use, and flows carried over"
+        );
+        apply(&mut self.memory, &mut self.counters, &diff(&Image::default(), wanted))?;
+        if let Some(before) = &mut self.before {
+            before.copy_flows(&mut self.memory, &mut self.half_open)?;
+            before.copy_counters(&mut self.counters)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the maps before, which no program uses any more.
+    pub fn leave_before(&mut self) -> Result<(), KernelError> {
+        if let Some(before) = self.before.take() {
+            // Packets under way may pin a flow there.
+            self.memory.grace();
+            before.copy_flows(&mut self.memory, &mut self.half_open)?;
+        }
+        Ok(())
     }
 
     /// Interface index and MAC of `lbx0`.

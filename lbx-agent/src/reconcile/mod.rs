@@ -1,5 +1,4 @@
-//! The one task that owns the data plane: configuration, next hops and verdicts come in, changes of the maps
-//! go out.
+//! The one task that owns the data plane: configuration, next hops, verdicts come in, changes of the maps go out.
 //!
 //! Every change takes the same way: plan (pure) → diff → apply. A pass that finds no difference writes
 //! nothing. A verdict writes the endpoint's bits at once and only then asks whether the plan is another one.
@@ -169,7 +168,12 @@ impl Reconciler {
             deadline: None,
         };
         this.forget_stale_findings();
+        if let Some(before) = &this.kernel.before {
+            let wanted = this.plan(&this.model, this.seed, &before.image())?;
+            this.kernel.fill_beside(&wanted)?;
+        }
         this.kernel.prepare(&this.model).await?;
+        this.kernel.leave_before()?;
         this.converge()?;
         this.kernel.attachments.release_others(&this.model.interfaces)?;
         this.publish();

@@ -36,7 +36,7 @@ pub use tracking::{
 pub use words::Words;
 
 /// Version of everything in this module. An agent never takes over maps of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Numbers of slots that a lookup table may have: primes, as Maglev permutations need.
 pub const TABLE_SIZES: [u32; 7] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_537];

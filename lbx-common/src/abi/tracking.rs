@@ -241,6 +241,13 @@ unsafe impl Words<8> for TrackingEntry {}
 // SAFETY: repr(C), 16 + 8 + 4 + 2 × 2 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<4> for PinRecord {}
 
+// SAFETY: repr(C), 16 + 4 + 4 + 4 + 4 bytes, no padding, every bit pattern is a value.
+#[cfg(feature = "aya")]
+unsafe impl aya::Pod for FlowKey {}
+// SAFETY: repr(C), 8 + 3 × 4 + 2 × 2 bytes, no padding, every bit pattern is a value.
+#[cfg(feature = "aya")]
+unsafe impl aya::Pod for HalfOpen {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

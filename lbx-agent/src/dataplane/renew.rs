@@ -1,0 +1,188 @@
+//! Maps of another layout or size: the new ones are made and filled beside those that are in use, and take their place
+//! when the new programs are attached. What flows need is carried over: the planner carries what is under way, and
+//! pins, flows about to be pinned and counters are copied here.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray};
+use lbx_common::{
+    abi::{ABI_VERSION, FlowKey, HalfOpen, NodeEntry, PINS_PER_BUCKET, Pin, PinRecord, map_name},
+    pins::buckets_of,
+};
+
+use super::{
+    counters::{CountersError, KernelCounters},
+    image::Image,
+    mapped::KernelMemory,
+    memory::{MapId, Memory},
+    pins::Pins,
+    prefixes::KernelPrefixes,
+    programs::{LoadError, Sizes, explain},
+};
+
+/// Older layouts that are read as the present one: what differs are words that they have as 0.
+const READABLE: [u32; 1] = [3];
+
+/// The maps of pins and those that say whose they are.
+const PINS: [(MapId, MapId); 2] = [(MapId::PinsTcp, MapId::RecordsTcp), (MapId::PinsUdp, MapId::RecordsUdp)];
+
+/// What is pinned.
+pub enum Pinned {
+    /// Nothing.
+    Nothing,
+    /// Maps just as they are wanted.
+    Fitting,
+    /// Maps that flows must be carried over from.
+    Other(Box<Before>),
+}
+
+/// The maps in use before.
+pub struct Before {
+    memory: KernelMemory,
+    counters: BTreeMap<&'static str, MapData>,
+    half_open: Option<HashMap<MapData, FlowKey, HalfOpen>>,
+}
+
+impl Pinned {
+    /// Looks at the pins. An error where what is there can be neither used nor read.
+    pub fn look(pins: &Pins, sizes: &Sizes) -> Result<Self, LoadError> {
+        let (mut found, mut differs) = (0, false);
+        for (name, elements, size) in sizes.all() {
+            let Some(info) = info(pins, name)? else { continue };
+            found += 1;
+            let size = u32::try_from(size).unwrap_or(u32::MAX);
+            differs |= info.max_entries() != elements;
+            // What is there may not fit into less.
+            if info.max_entries() > elements || info.value_size() != size {
+                return Err(LoadError::OtherSize {
+                    pin: pins.map(name).display().to_string(),
+                    found: info.max_entries(),
+                    found_size: info.value_size(),
+                    wanted: elements,
+                    wanted_size: size,
+                });
+            }
+        }
+        if found == 0 {
+            return Ok(Self::Nothing);
+        }
+        let before = Before::open(pins)?;
+        let node: NodeEntry = before.memory.read(MapId::Node, 0);
+        match node.abi {
+            // Of a start that was cut off before it had filled anything.
+            0 if !differs => Ok(Self::Nothing),
+            ABI_VERSION if !differs => {
+                Ok(if found == sizes.all().count() { Self::Fitting } else { Self::Nothing })
+            }
+            abi if abi == 0 || abi == ABI_VERSION || READABLE.contains(&abi) => {
+                Ok(Self::Other(Box::new(before)))
+            }
+            found => Err(LoadError::OtherAbi { found }),
+        }
+    }
+}
+
+impl Before {
+    fn open(pins: &Pins) -> Result<Self, LoadError> {
+        let mut maps = Vec::new();
+        for map in MapId::ALL {
+            let data = open(pins, map.name())?;
+            let elements = data.info().map_err(|error| explain(error.into()))?.max_entries();
+            maps.push((map, data, elements));
+        }
+        let v4 = LpmTrie::try_from(Map::LpmTrie(open(pins, map_name::PREFIXES_V4)?));
+        let v6 = LpmTrie::try_from(Map::LpmTrie(open(pins, map_name::PREFIXES_V6)?));
+        let wrong = |error: MapError| explain(error.into());
+        let prefixes = KernelPrefixes::read(v4.map_err(wrong)?, v6.map_err(wrong)?)?;
+        let names =
+            [map_name::LISTENER_TRAFFIC, map_name::ENDPOINT_TRAFFIC, map_name::DROPS, map_name::FLOWS];
+        let there = names.into_iter().filter(|name| pins.map(name).exists());
+        let counters = there.map(|name| Ok((name, open(pins, name)?))).collect::<Result<_, LoadError>>()?;
+        let half_open = open(pins, map_name::HALF_OPEN).ok();
+        let half_open = half_open.and_then(|data| HashMap::try_from(Map::LruHashMap(data)).ok());
+        Ok(Self { memory: KernelMemory::new(maps, prefixes)?, counters, half_open })
+    }
+
+    /// What the planner goes on from.
+    pub fn image(&self) -> Image {
+        Image::observe(&self.memory)
+    }
+
+    /// Copies counters.
+    pub fn copy_counters(&mut self, to: &mut KernelCounters) -> Result<(), CountersError> {
+        let mut take = |name: &str| self.counters.remove(name);
+        if let Some(data) = take(map_name::LISTENER_TRAFFIC) {
+            copy(data, &mut to.listeners)?;
+        }
+        if let Some(data) = take(map_name::ENDPOINT_TRAFFIC) {
+            copy(data, &mut to.endpoints)?;
+        }
+        if let Some(data) = take(map_name::DROPS) {
+            copy(data, &mut to.drops)?;
+        }
+        if let Some(data) = take(map_name::FLOWS) {
+            copy(data, &mut to.flows)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is remembered of flows. Done before the new programs are attached, and again afterwards, for what
+    /// came meanwhile.
+    pub fn copy_flows(
+        &self,
+        to: &mut KernelMemory,
+        half_open: &mut HashMap<MapData, FlowKey, HalfOpen>,
+    ) -> Result<(), CountersError> {
+        for (pins, records) in PINS {
+            for place in 0..self.memory.elements(records) {
+                let pin = Pin(self.memory.load(pins, place as usize));
+                let record: PinRecord = self.memory.read(records, place);
+                if pin.is_of(record.hash) {
+                    put(to, (pins, records), pin, record);
+                }
+            }
+        }
+        for entry in self.half_open.iter().flat_map(HashMap::iter) {
+            // One that goes while all are walked through is over.
+            let Ok((key, half)) = entry else { continue };
+            half_open.insert(key, half, 0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a pin where its flow is looked for: in its place where it has one, else in a free one. Without any, its flow goes
+/// by its hash, as when there was no room for it in the first place.
+fn put(memory: &mut impl Memory, (pins, records): (MapId, MapId), pin: Pin, record: PinRecord) {
+    let buckets = memory.elements(pins);
+    let of_bucket = |bucket: u32| bucket * PINS_PER_BUCKET..(bucket + 1) * PINS_PER_BUCKET;
+    let places = || buckets_of(record.hash, buckets).into_iter().flat_map(of_bucket);
+    let at = |place: &u32| Pin(memory.load(pins, *place as usize));
+    let place = places().find(|place| at(place).is_of(record.hash));
+    let Some(place) = place.or_else(|| places().find(|place| at(place).is_free())) else { return };
+    memory.write(records, place, record);
+    memory.store(pins, place as usize, pin.0);
+}
+
+fn copy<T: aya::Pod + Default + PartialEq>(
+    from: MapData,
+    to: &mut PerCpuArray<MapData, T>,
+) -> Result<(), CountersError> {
+    let from: PerCpuArray<MapData, T> = PerCpuArray::try_from(Map::PerCpuArray(from))?;
+    for index in 0..from.len().min(to.len()) {
+        let values = from.get(&index, 0)?;
+        if values.iter().any(|value| *value != T::default()) {
+            to.set(index, values, 0)?;
+        }
+    }
+    Ok(())
+}
+
+fn info(pins: &Pins, name: &str) -> Result<Option<MapInfo>, LoadError> {
+    let pin = pins.map(name);
+    pin.exists().then(|| MapInfo::from_pin(&pin).map_err(|error| explain(error.into()))).transpose()
+}
+
+fn open(pins: &Pins, name: &str) -> Result<MapData, LoadError> {
+    MapData::from_pin(pins.map(name)).map_err(|error| explain(error.into()))
+}
