@@ -162,6 +162,31 @@ fn a_layout_that_nobody_knows_and_smaller_limits_are_refused_and_nothing_stops()
     topology.client().http_get(EAST.vip, 0).unwrap();
 }
 
+#[test]
+fn a_start_that_was_cut_off_is_made_good_by_the_next() {
+    let (topology, agent) = start_healthy(&config()).unwrap();
+    agent.kill().unwrap();
+    // Before its first pass, and before all of its maps had a pin.
+    set_abi(&agent, 0);
+    for map in [MapId::RecordsUdp, MapId::Tracking] {
+        fs::remove_file(agent.bpffs().join("maps").join(map.name())).unwrap();
+    }
+    let mut larger = config();
+    larger.limits.endpoints += 1;
+    agent.write_config(&larger).unwrap();
+    agent.start().unwrap();
+    agent.wait_until_healthy(PATIENCE).unwrap();
+    topology.client().http_get(EAST.vip, 0).unwrap();
+    // While its maps took the place of others: both folders had names that were not theirs.
+    agent.kill().unwrap();
+    let folder = |name: &str| agent.bpffs().join(name);
+    fs::rename(folder("maps"), folder("maps-beside")).unwrap();
+    fs::create_dir(folder("maps-before")).unwrap();
+    agent.start().unwrap();
+    assert!(agent.status().unwrap().adopted && !folder("maps-before").exists());
+    topology.client().http_get(EAST.vip, 0).unwrap();
+}
+
 /// Says that the maps have another layout.
 fn set_abi(agent: &Agent, abi: u32) {
     let data = MapData::from_pin(agent.bpffs().join("maps").join(MapId::Node.name())).unwrap();

@@ -2,18 +2,19 @@
 //! when the new programs are attached. What flows need is carried over: the planner carries what is under way, and
 //! pins, flows about to be pinned and counters are copied here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray};
 use lbx_common::{
-    abi::{ABI_VERSION, FlowKey, HalfOpen, NodeEntry, PINS_PER_BUCKET, Pin, PinRecord, map_name},
+    abi::{ABI_VERSION, FlowKey, HalfOpen, NodeEntry, PINS_PER_BUCKET, Pin, PinRecord, Words as _, map_name},
     pins::buckets_of,
 };
+use nix::sys::mman::ProtFlags;
 
 use super::{
     counters::{CountersError, KernelCounters},
     image::Image,
-    mapped::KernelMemory,
+    mapped::{KernelMemory, Region},
     memory::{MapId, Memory},
     pins::Pins,
     prefixes::KernelPrefixes,
@@ -63,19 +64,19 @@ impl Pinned {
                 });
             }
         }
-        if found == 0 {
-            return Ok(Self::Nothing);
-        }
-        let before = Before::open(pins)?;
-        let node: NodeEntry = before.memory.read(MapId::Node, 0);
-        match node.abi {
-            // Of a start that was cut off before it had filled anything.
-            0 if !differs => Ok(Self::Nothing),
+        match abi(pins)? {
+            0 => {
+                // Of a start that was cut off before it had filled anything.
+                if differs {
+                    sizes.all().for_each(|(name, ..)| pins.forget_map(name));
+                }
+                Ok(Self::Nothing)
+            }
             ABI_VERSION if !differs => {
                 Ok(if found == sizes.all().count() { Self::Fitting } else { Self::Nothing })
             }
-            abi if abi == 0 || abi == ABI_VERSION || READABLE.contains(&abi) => {
-                Ok(Self::Other(Box::new(before)))
+            abi if abi == ABI_VERSION || READABLE.contains(&abi) => {
+                Ok(Self::Other(Box::new(Before::open(pins)?)))
             }
             found => Err(LoadError::OtherAbi { found }),
         }
@@ -176,6 +177,21 @@ fn copy<T: aya::Pod + Default + PartialEq>(
         }
     }
     Ok(())
+}
+
+/// Layout of the maps; 0 where they say nothing yet.
+fn abi(pins: &Pins) -> Result<u32, LoadError> {
+    if !pins.map(MapId::Node.name()).exists() {
+        return Ok(0);
+    }
+    let node = open(pins, MapId::Node.name())?;
+    let region = Region::map(&node, MapId::Node.words(), ProtFlags::PROT_READ)
+        .map_err(|error| explain(MapError::IoError(error).into()))?;
+    let mut words = [0; MapId::Node.words()];
+    for (to, from) in words.iter_mut().zip(region.words()) {
+        *to = from.load(Ordering::Acquire);
+    }
+    Ok(NodeEntry::from_words(words).abi)
 }
 
 fn info(pins: &Pins, name: &str) -> Result<Option<MapInfo>, LoadError> {
