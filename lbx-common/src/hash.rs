@@ -43,11 +43,17 @@ pub fn flow_hash<A: IpAddress>(
 /// Hash of the first `bits` bits of an address alone.
 #[inline(never)]
 pub fn source_hash<A: IpAddress>(source: A, bits: u8, seed: &[u64; 2]) -> u32 {
+    let [first, second] = source_prefix(source, bits);
+    (mix(mix(first ^ seed[0]) ^ second ^ seed[1]) >> 32) as u32
+}
+
+/// The first `bits` bits of an address, as numbers; the rest is 0.
+#[inline(always)]
+pub fn source_prefix<A: IpAddress>(source: A, bits: u8) -> [u64; 2] {
     // The first bits on the wire are the highest ones.
     let [first, second] = source.words().map(u64::from_be);
     let bits = u32::from(bits);
-    let hash = mix(mix(leading(first, bits) ^ seed[0]) ^ leading(second, bits.saturating_sub(64)) ^ seed[1]);
-    (hash >> 32) as u32
+    [leading(first, bits), leading(second, bits.saturating_sub(64))]
 }
 
 /// The first `bits` bits of a word; of more than it has, all.

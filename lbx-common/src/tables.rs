@@ -5,10 +5,10 @@
 
 use crate::{
     abi::{
-        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, Host, KeyWords, ListenerKey,
-        ListenerValue, NodeEntry, PeerKey, PeerValue, PinBucket, PinRecord, PolicyEntry, PortBlock, ReplyKey,
-        ReplyValue, SLOTS_PER_LINE, SlotLine, Target, TrackingEntry, TunnelEntry, VipValue, VnetEntry, Words,
-        bucket_pair, find,
+        Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, Host,
+        KeyWords, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PinBucket, PinRecord,
+        PolicyEntry, PortBlock, ReplyKey, ReplyValue, SLOTS_PER_LINE, SlotLine, Target, TrackingEntry,
+        TunnelEntry, VipValue, VnetEntry, Words, bucket_pair, find,
     },
     bytes::{Address, Be16, Be32},
     ip::IpAddress,
@@ -126,6 +126,10 @@ pub trait Tables {
     fn half_open(&self, flow: &FlowKey) -> Option<HalfOpen>;
     /// Remembers a flow as half-open.
     fn set_half_open(&self, flow: &FlowKey, half: HalfOpen);
+    /// Where the last flow of a source began.
+    fn affinity(&self, source: &AffinityKey) -> Option<Affinity>;
+    /// Remembers where one began.
+    fn set_affinity(&self, source: &AffinityKey, affinity: Affinity);
     /// A bucket of pins of UDP or of TCP.
     fn pin_bucket(&self, udp: bool, index: u32) -> Option<&PinBucket>;
     /// Says whose the pin in a place is.

@@ -13,12 +13,13 @@
 
 use crate::{
     abi::{
-        ENDPOINT_DOWN, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry, HALF_OPEN_ANSWERED, HalfOpen,
-        Host, LISTENER_DSR, LISTENER_KEEPS, LISTENER_UNTRACKED, Pin, TRACKING_ALWAYS, TRACKING_FULL,
-        TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
+        Affinity, AffinityKey, ENDPOINT_DOWN, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry,
+        HALF_OPEN_ANSWERED, HalfOpen, Host, LISTENER_DSR, LISTENER_KEEPS, LISTENER_UNTRACKED, Pin,
+        TRACKING_AFFINITY, TRACKING_ALWAYS, TRACKING_FULL, TRACKING_OPEN, TRACKING_REHASHED, Target,
+        TrackingEntry,
     },
     bytes::Be16,
-    hash::{flow_hash, scale},
+    hash::{flow_hash, scale, source_prefix},
     ip::{IpAddress, TCP, UDP},
     pins::{self, Flow},
     select::{NOBODY, owner_of_new, table_hash},
@@ -60,7 +61,8 @@ impl Event {
 
 /// Packets of a client before its endpoint's first one that proves anything: a window without scaling.
 const FIRST_WINDOW: u32 = 1 << 16;
-/// A half-open flow of UDP is written again when it is this old.
+const NANOSECONDS: u64 = 1_000_000_000;
+/// A half-open flow of UDP, and the endpoint of a source, is written again when it is this old.
 const REFRESH_NS: u64 = 1_000_000_000;
 
 /// Id of the endpoint for a client's packet that [`crate::select::steady`] has none for; [`NOBODY`] = none takes it.
@@ -120,7 +122,10 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
     if !flow.udp() && !begins && guess_usable {
         return guess;
     }
-    let fresh = owner_of_new(tables, target, slot);
+    let mut fresh = owner_of_new(tables, target, slot);
+    if tracking.flags & TRACKING_AFFINITY != 0 {
+        fresh = tables.forget(kept_together::<A, T>(tables, flow, tracking, fresh));
+    }
     // UDP does not say whether a flow begins. While those from before the change may still be there, all that are
     // not known count as such.
     let before =
@@ -133,6 +138,48 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
         begin(tables, flow, chosen);
     }
     chosen
+}
+
+/// The owner of a flow that begins, where those of a source stay together: that of the one before, else `fresh`.
+#[inline(always)]
+fn kept_together<A: IpAddress, T: Tables>(
+    tables: &T,
+    flow: &Flow,
+    tracking: &TrackingEntry,
+    fresh: u32,
+) -> u32 {
+    let known = tables.forget(affinity::<A, T>(tables, flow, tracking));
+    let stays = takes_new(tables, known) && is_possible::<A, T>(tables, flow, known);
+    let endpoint = tables.forget(if stays { known } else { fresh });
+    if flow.quoted == 0 {
+        set_affinity::<A, T>(tables, flow, tracking, endpoint);
+    }
+    endpoint
+}
+
+/// The endpoint that flows of a source go to, or [`NOBODY`].
+#[inline(never)]
+fn affinity<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry) -> u32 {
+    let Some(known) = tables.affinity(&source::<A>(flow, tracking)) else { return NOBODY };
+    let lasts_ns = u64::from(tracking.affinity_secs).wrapping_mul(NANOSECONDS);
+    if flow.now_ns.wrapping_sub(known.time) > lasts_ns { NOBODY } else { known.endpoint }
+}
+
+/// Remembers where flows of a source go; what is known already, at most once a second.
+#[inline(never)]
+fn set_affinity<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry, endpoint: u32) {
+    let key = source::<A>(flow, tracking);
+    let time = flow.now_ns;
+    let known = tables.affinity(&key).unwrap_or_default();
+    if endpoint != NOBODY && (known.endpoint != endpoint || time.wrapping_sub(known.time) > REFRESH_NS) {
+        tables.set_affinity(&key, Affinity { time, endpoint, spare: 0 });
+    }
+}
+
+#[inline(always)]
+fn source<A: IpAddress>(flow: &Flow, tracking: &TrackingEntry) -> AffinityKey {
+    let prefix = source_prefix(client::<A>(flow), flow.listener.target.source_bits());
+    AffinityKey { prefix, service: tracking.affinity_service, v6: u32::from(A::V6) }
 }
 
 /// Where a flow lives of which nothing is remembered.

@@ -14,9 +14,9 @@ use aya_ebpf::{
 };
 use lbx_common::{
     abi::{
-        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, NodeEntry, PinBucket,
-        PinRecord, PolicyEntry, PrefixV4, PrefixV6, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry,
-        VnetEntry,
+        Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
+        NodeEntry, PinBucket, PinRecord, PolicyEntry, PrefixV4, PrefixV6, SlotLine, TrackingEntry,
+        TrafficCounter, TunnelEntry, VnetEntry,
     },
     bytes::Address,
     pins::Flow,
@@ -96,6 +96,9 @@ static RECORDS_UDP: Array<PinRecord, 1, MAPPED> = Array::new();
 /// Flows that have proved nothing yet. Whoever sends many can push out nothing else.
 #[btf_map]
 static HALF_OPEN: LruHashMap<FlowKey, HalfOpen, 1> = LruHashMap::new();
+/// Where the last flow of each source began, of services with such an affinity.
+#[btf_map]
+static AFFINITY: LruHashMap<AffinityKey, Affinity, 1> = LruHashMap::new();
 /// What a packet says of its flow, and room for a key and a value of `HALF_OPEN`. Not on the stack.
 #[btf_map]
 static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
@@ -188,6 +191,19 @@ pub fn half_open_of(key: &FlowKey) -> Option<HalfOpen> {
 #[inline(always)]
 pub fn keep_half_open(key: &FlowKey, value: &HalfOpen) {
     let _ = HALF_OPEN.insert(key, value, 0);
+}
+
+/// Where the last flow of a source began.
+#[inline(always)]
+pub fn affinity_of(key: &AffinityKey) -> Option<Affinity> {
+    // SAFETY: another CPU may write the entry meanwhile; what is read then is one of two endpoints, or an older time.
+    unsafe { AFFINITY.get(key) }.copied()
+}
+
+/// Remembers where a flow of a source began, where there is room.
+#[inline(always)]
+pub fn keep_affinity(key: &AffinityKey, value: &Affinity) {
+    let _ = AFFINITY.insert(key, value, 0);
 }
 
 /// The place for a key and a value of `HALF_OPEN`.

@@ -12,8 +12,9 @@ use aya_ebpf::{
 };
 use lbx_common::{
     abi::{
-        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, NodeEntry, PinBucket,
-        PinRecord, PolicyEntry, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry, VnetEntry, drop_index,
+        Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
+        NodeEntry, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry,
+        VnetEntry, drop_index,
     },
     bytes::Address,
     ip::IpAddress,
@@ -231,6 +232,16 @@ impl Tables for KernelTables {
         place.0 = *flow;
         place.1 = half;
         maps::keep_half_open(&place.0, &place.1);
+    }
+
+    #[inline(always)]
+    fn affinity(&self, source: &AffinityKey) -> Option<Affinity> {
+        maps::affinity_of(source)
+    }
+
+    #[inline(always)]
+    fn set_affinity(&self, source: &AffinityKey, affinity: Affinity) {
+        maps::keep_affinity(source, &affinity);
     }
 
     #[inline(always)]

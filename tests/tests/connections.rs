@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -17,7 +16,6 @@ use lbx_tests::{
     config,
     crowd::Crowd,
     homes,
-    servers::{Identity, OriginServers},
     topology::{EAST, Topology, UNDERLAY_DEVICE, WEST},
     wait,
 };
@@ -29,22 +27,6 @@ const STALL: Duration = Duration::from_secs(1);
 /// How many connections of each kind.
 fn crowd_size() -> usize {
     if lbx_tests::takes_long() { 200 } else { 40 }
-}
-
-/// More origins in east, on the host of its first one.
-fn more_origins(topology: &Topology, count: u8) -> Vec<(Endpoint, OriginServers)> {
-    let host = &topology.east.origin("a").unwrap().netns;
-    let more = (20..20 + count).map(|last| {
-        let ipv4 = Ipv4Addr::new(10, 0, 0, last);
-        let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last));
-        host.ip(&format!("address add {ipv4}/24 dev lan0")).unwrap();
-        host.ip(&format!("address add {ipv6}/64 dev lan0 nodad")).unwrap();
-        let name = format!("more-{last}");
-        let identity = Identity { vnet: "east".to_owned(), origin: name.clone(), ipv4, ipv6 };
-        let endpoint = Endpoint { port: Some(80), ..Endpoint::new(name, "east".to_owned(), ipv4.into()) };
-        (endpoint, OriginServers::start(host, identity).unwrap())
-    });
-    more.collect()
 }
 
 /// The origins that new connections get.
@@ -63,7 +45,7 @@ fn connections_survive_every_change_of_their_pool() {
     let client = topology.client();
     let captures =
         topology.vnets().map(|vnet| (vnet.plan, Capture::start(&vnet.gateway, UNDERLAY_DEVICE).unwrap()));
-    let more = more_origins(&topology, 11);
+    let more = topology.east.more_origins(11).unwrap();
     let mut crowds = [EAST, WEST].map(|plan| Crowd::gather(&client, plan, crowd_size()).unwrap());
     let mut config = config::whole();
     let mut step = |what: &str, config: &Config, agent: &Agent| {

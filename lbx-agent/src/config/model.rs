@@ -174,4 +174,6 @@ pub struct Service {
     pub tracking: ConnectionTracking,
     /// Leading bits of the source that flows are spread by; `None` = by addresses and ports.
     pub source_bits: Option<u8>,
+    /// For how long a source is remembered; `None` = it goes where the table says.
+    pub affinity: Option<Duration>,
 }

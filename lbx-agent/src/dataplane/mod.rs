@@ -26,5 +26,5 @@ pub use mapped::{KernelMemory, MapError, Region};
 pub use memory::{FakeMemory, MapId, Memory};
 pub use pins::{PinError, Pins};
 pub use prefixes::{KernelPrefixes, PrefixList, PrefixLists, PrefixesError};
-pub use programs::{LoadError, Loaded, OBJECT, Sizes, load};
+pub use programs::{LoadError, Loaded, OBJECT, Remembered, Sizes, load};
 pub use renew::Before;

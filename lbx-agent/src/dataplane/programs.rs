@@ -7,8 +7,8 @@ use aya::{
 };
 use lbx_common::{
     abi::{
-        ABI_VERSION, FlowKey, FragmentValue, HalfOpen, MAX_REASONS, PINS_PER_BUCKET, SLOTS_PER_LINE,
-        TrafficCounter, map_name, program_name, service_bucket,
+        ABI_VERSION, Affinity, AffinityKey, FlowKey, FragmentValue, HalfOpen, MAX_REASONS, PINS_PER_BUCKET,
+        SLOTS_PER_LINE, TrafficCounter, map_name, program_name, service_bucket,
     },
     api::Limits,
     track::Event,
@@ -144,6 +144,7 @@ impl Sizes {
         let events = u32::try_from(Event::ALL.len()).unwrap_or(u32::MAX);
         sizes.push((map_name::FLOWS, events, size_of::<u64>()));
         sizes.push((map_name::FRAGMENTS, limits.fragments, size_of::<FragmentValue>()));
+        sizes.push((map_name::AFFINITY, limits.affinities, size_of::<Affinity>()));
         sizes.push((map_name::HALF_OPEN, limits.pins.div_ceil(4), size_of::<HalfOpen>()));
         Self(sizes)
     }
@@ -176,6 +177,14 @@ fn addresses(limits: &Limits) -> u32 {
         .fold(limits.listeners, u32::saturating_add)
 }
 
+/// Maps that programs write and read, and the agent only copies.
+pub struct Remembered {
+    /// Flows that have proved nothing yet.
+    pub half_open: HashMap<MapData, FlowKey, HalfOpen>,
+    /// Where the last flow of a source began.
+    pub affinity: HashMap<MapData, AffinityKey, Affinity>,
+}
+
 /// Programs and maps in the kernel.
 pub struct Loaded {
     /// The programs, loaded and not attached.
@@ -184,8 +193,8 @@ pub struct Loaded {
     pub memory: KernelMemory,
     /// The counters.
     pub counters: KernelCounters,
-    /// Flows that have proved nothing yet.
-    pub half_open: HashMap<MapData, FlowKey, HalfOpen>,
+    /// What programs alone use.
+    pub remembered: Remembered,
     /// Whether there were maps already, whose content counts.
     pub adopted: bool,
     /// Those maps, where they have another layout or size: to be carried over.
@@ -219,8 +228,10 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         drops: per_cpu(&mut programs, map_name::DROPS)?,
         flows: per_cpu(&mut programs, map_name::FLOWS)?,
     };
-    let half_open = programs.take_map(map_name::HALF_OPEN).ok_or(LoadError::NoObject)?;
-    let half_open = HashMap::try_from(half_open).map_err(|error| explain(error.into()))?;
+    let remembered = Remembered {
+        half_open: hash_map(&mut programs, map_name::HALF_OPEN)?,
+        affinity: hash_map(&mut programs, map_name::AFFINITY)?,
+    };
     let mut maps = Vec::new();
     for map in MapId::ALL {
         let Some(aya::maps::Map::Array(data)) = programs.take_map(map.name()) else {
@@ -240,7 +251,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         Pinned::Other(before) => Some(before),
         Pinned::Nothing | Pinned::Fitting => None,
     };
-    Ok(Loaded { programs, memory, counters, half_open, adopted, before, pins: pins.clone(), stages })
+    Ok(Loaded { programs, memory, counters, remembered, adopted, before, pins: pins.clone(), stages })
 }
 
 /// Puts the programs of the stages where the others find them. Returns the name of the pin.
@@ -266,6 +277,14 @@ fn prefixes(programs: &mut Ebpf) -> Result<KernelPrefixes, LoadError> {
     let v4 = LpmTrie::try_from(v4).map_err(|error| explain(error.into()))?;
     let v6 = LpmTrie::try_from(v6).map_err(|error| explain(error.into()))?;
     Ok(KernelPrefixes::read(v4, v6)?)
+}
+
+fn hash_map<K: aya::Pod, V: aya::Pod>(
+    programs: &mut Ebpf,
+    name: &str,
+) -> Result<HashMap<MapData, K, V>, LoadError> {
+    let map = programs.take_map(name).ok_or(LoadError::NoObject)?;
+    HashMap::try_from(map).map_err(|error| explain(error.into()))
 }
 
 fn per_cpu<T: aya::Pod>(programs: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, T>, LoadError> {

@@ -1,12 +1,15 @@
 //! Maps of another layout or size: the new ones are made and filled beside those that are in use, and take their place
 //! when the new programs are attached. What flows need is carried over: the planner carries what is under way, and
-//! pins, flows about to be pinned and counters are copied here.
+//! pins, flows about to be pinned, sources with an affinity and counters are copied here.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray};
 use lbx_common::{
-    abi::{ABI_VERSION, FlowKey, HalfOpen, NodeEntry, PINS_PER_BUCKET, Pin, PinRecord, Words as _, map_name},
+    abi::{
+        ABI_VERSION, Affinity, AffinityKey, FlowKey, HalfOpen, NodeEntry, PINS_PER_BUCKET, Pin, PinRecord,
+        Words as _, map_name,
+    },
     pins::buckets_of,
 };
 use nix::sys::mman::ProtFlags;
@@ -18,7 +21,7 @@ use super::{
     memory::{MapId, Memory},
     pins::Pins,
     prefixes::KernelPrefixes,
-    programs::{LoadError, Sizes, explain},
+    programs::{LoadError, Remembered, Sizes, explain},
 };
 
 /// Older layouts that are read as the present one: what differs are words that they have as 0.
@@ -42,6 +45,7 @@ pub struct Before {
     memory: KernelMemory,
     counters: BTreeMap<&'static str, MapData>,
     half_open: Option<HashMap<MapData, FlowKey, HalfOpen>>,
+    affinity: Option<HashMap<MapData, AffinityKey, Affinity>>,
 }
 
 impl Pinned {
@@ -99,9 +103,12 @@ impl Before {
             [map_name::LISTENER_TRAFFIC, map_name::ENDPOINT_TRAFFIC, map_name::DROPS, map_name::FLOWS];
         let there = names.into_iter().filter(|name| pins.map(name).exists());
         let counters = there.map(|name| Ok((name, open(pins, name)?))).collect::<Result<_, LoadError>>()?;
-        let half_open = open(pins, map_name::HALF_OPEN).ok();
-        let half_open = half_open.and_then(|data| HashMap::try_from(Map::LruHashMap(data)).ok());
-        Ok(Self { memory: KernelMemory::new(maps, prefixes)?, counters, half_open })
+        Ok(Self {
+            memory: KernelMemory::new(maps, prefixes)?,
+            counters,
+            half_open: hash_map(pins, map_name::HALF_OPEN),
+            affinity: hash_map(pins, map_name::AFFINITY),
+        })
     }
 
     /// What the planner goes on from.
@@ -132,7 +139,7 @@ impl Before {
     pub fn copy_flows(
         &self,
         to: &mut KernelMemory,
-        half_open: &mut HashMap<MapData, FlowKey, HalfOpen>,
+        remembered: &mut Remembered,
     ) -> Result<(), CountersError> {
         for (pins, records) in PINS {
             for place in 0..self.memory.elements(records) {
@@ -143,11 +150,8 @@ impl Before {
                 }
             }
         }
-        for entry in self.half_open.iter().flat_map(HashMap::iter) {
-            // One that goes while all are walked through is over.
-            let Ok((key, half)) = entry else { continue };
-            half_open.insert(key, half, 0)?;
-        }
+        copy_entries(self.half_open.as_ref(), &mut remembered.half_open)?;
+        copy_entries(self.affinity.as_ref(), &mut remembered.affinity)?;
         Ok(())
     }
 }
@@ -163,6 +167,18 @@ fn put(memory: &mut impl Memory, (pins, records): (MapId, MapId), pin: Pin, reco
     let Some(place) = place.or_else(|| places().find(|place| at(place).is_free())) else { return };
     memory.write(records, place, record);
     memory.store(pins, place as usize, pin.0);
+}
+
+fn copy_entries<K: aya::Pod, V: aya::Pod>(
+    from: Option<&HashMap<MapData, K, V>>,
+    to: &mut HashMap<MapData, K, V>,
+) -> Result<(), CountersError> {
+    for entry in from.into_iter().flat_map(HashMap::iter) {
+        // One that goes while all are walked through is over.
+        let Ok((key, value)) = entry else { continue };
+        to.insert(key, value, 0)?;
+    }
+    Ok(())
 }
 
 fn copy<T: aya::Pod + Default + PartialEq>(
@@ -197,6 +213,12 @@ fn abi(pins: &Pins) -> Result<u32, LoadError> {
 fn info(pins: &Pins, name: &str) -> Result<Option<MapInfo>, LoadError> {
     let pin = pins.map(name);
     pin.exists().then(|| MapInfo::from_pin(&pin).map_err(|error| explain(error.into()))).transpose()
+}
+
+/// A map that an older layout need not have.
+fn hash_map<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Option<HashMap<MapData, K, V>> {
+    let data = open(pins, name).ok()?;
+    HashMap::try_from(Map::LruHashMap(data)).ok()
 }
 
 fn open(pins: &Pins, name: &str) -> Result<MapData, LoadError> {

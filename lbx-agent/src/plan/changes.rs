@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbx_common::{
     abi::{
         ENDPOINT_DOWN, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE,
-        EndpointEntry, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON,
-        TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
+        EndpointEntry, TRACKING_AFFINITY, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL,
+        TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
     },
     api::ConnectionTracking,
 };
@@ -61,16 +61,30 @@ impl<'a> Changes<'a> {
 
     /// The target of a listener whose table is to be `wanted`, and what is under way there, which goes into the
     /// image.
-    pub fn of(&mut self, id: u32, wanted: Target, service: &Service, image: &mut Image) -> Target {
+    ///
+    /// `first` is the id of the service's first listener.
+    pub fn of(
+        &mut self,
+        (id, first): (u32, u32),
+        wanted: Target,
+        service: &Service,
+        image: &mut Image,
+    ) -> Target {
         if service.tracking == ConnectionTracking::Off {
             return wanted;
         }
         let always = service.tracking == ConnectionTracking::Always;
         let before = self.observed.tracking.get(&id).copied().unwrap_or_default();
-        let mut entry = self.under_way(id, wanted, always, before);
+        let wants_pins = always || service.affinity.is_some();
+        let mut entry = self.under_way(id, wanted, wants_pins, before);
         if always {
             entry.flags |= TRACKING_ALWAYS | TRACKING_EVERY;
             entry.always_ns = self.always_since(service, before);
+        }
+        if let Some(ttl) = service.affinity {
+            entry.flags |= TRACKING_AFFINITY | TRACKING_EVERY;
+            entry.affinity_secs = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
+            entry.affinity_service = first;
         }
         self.keep_table(entry.previous, image);
         let is_tracked = entry.flags != 0;
@@ -97,14 +111,15 @@ impl<'a> Changes<'a> {
     }
 
     /// The change of a listener, begun, carried on or at its end.
-    fn under_way(&self, id: u32, wanted: Target, always: bool, before: TrackingEntry) -> TrackingEntry {
+    fn under_way(&self, id: u32, wanted: Target, wants_pins: bool, before: TrackingEntry) -> TrackingEntry {
         let now_ns = self.environment.now_ns;
         let current = self.targets.get(&id).map_or(Target::default(), |target| target.tracked(false));
-        let mut entry = TrackingEntry { always_ns: 0, ..before };
+        let mut entry = TrackingEntry { always_ns: 0, affinity_secs: 0, affinity_service: 0, ..before };
+        // Pins may be where the two tables do not show it.
+        let had_pins = before.flags & (TRACKING_ALWAYS | TRACKING_AFFINITY) != 0;
         entry.flags &= TRACKING_OPEN | TRACKING_CLOSING | TRACKING_EVERY | TRACKING_REHASHED;
         if current.slots() != 0 && (current != wanted || self.reseeded) {
-            if before.flags & (TRACKING_OPEN | TRACKING_CLOSING | TRACKING_ALWAYS) != 0 {
-                // Pins may be where the two tables do not show it.
+            if had_pins || before.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0 {
                 entry.flags |= TRACKING_EVERY;
             }
             if before.flags & TRACKING_OPEN == 0 {
@@ -116,7 +131,7 @@ impl<'a> Changes<'a> {
             entry.deadline_ns = now_ns.saturating_add(self.transition_ns);
         } else if before.flags & TRACKING_OPEN != 0 && before.deadline_ns <= now_ns {
             entry.flags = entry.flags & !TRACKING_OPEN | TRACKING_CLOSING;
-        } else if before.flags & TRACKING_ALWAYS != 0 && !always && before.flags & TRACKING_OPEN == 0 {
+        } else if had_pins && !wants_pins && before.flags & TRACKING_OPEN == 0 {
             entry.flags |= TRACKING_CLOSING | TRACKING_EVERY;
             entry.deadline_ns = now_ns;
         } else if before.flags & TRACKING_CLOSING != 0 && self.is_clean(id, before.deadline_ns) {

@@ -134,7 +134,7 @@ impl Services<'_> {
         image: &mut Image,
     ) -> Result<(), PlanError> {
         let vip = self.hosts.of(service.address, image)?;
-        let mut policy = None;
+        let (mut policy, mut first_id) = (None, None);
         for listen in &service.listen {
             let protocol = listen.protocol.number();
             let (first, last) = (listen.ports.first(), listen.ports.last());
@@ -150,7 +150,7 @@ impl Services<'_> {
             }
             let kind = kind(listen.ports);
             let target = target.by_source(service.source_bits.filter(|_| target.slots() != 0).unwrap_or(0));
-            let target = self.changes.of(id, target, service, image);
+            let target = self.changes.of((id, *first_id.get_or_insert(id)), target, service, image);
             let value = ListenerValue { target, id, flags: flags(service) | kind, first_port: first };
             let blocks = ports::blocks(first, last);
             for &ports in &blocks {

@@ -2,18 +2,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use aya::maps::{HashMap, MapData};
-use lbx_common::{
-    abi::{FlowKey, HalfOpen},
-    api::{AttachMode, Family, LinkState},
-};
+use lbx_common::api::{AttachMode, Family, LinkState};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
     config::model::{Model, Vnet},
     dataplane::{
         ApplyError, AttachError, Attachments, Before, CountersError, Image, KernelCounters, KernelMemory,
-        LoadError, Memory, PinError, Pins, Sizes, apply, diff, load, mend,
+        LoadError, Memory, PinError, Pins, Remembered, Sizes, apply, diff, load, mend,
     },
     net::{
         NetError, netlink, next_hop,
@@ -69,7 +65,7 @@ pub struct Kernel {
     pub counters: KernelCounters,
     /// Programs and their links.
     pub attachments: Attachments,
-    half_open: HashMap<MapData, FlowKey, HalfOpen>,
+    remembered: Remembered,
     /// Whether there were maps already, whose content counts.
     pub adopted: bool,
     /// Those maps, where they have another layout or size and programs still use them.
@@ -97,7 +93,7 @@ impl Kernel {
             memory: loaded.memory,
             counters: loaded.counters,
             attachments,
-            half_open: loaded.half_open,
+            remembered: loaded.remembered,
             adopted: loaded.adopted,
             before: loaded.before,
             netlink,
@@ -113,7 +109,7 @@ impl Kernel {
         );
         apply(&mut self.memory, &mut self.counters, &diff(&Image::default(), wanted))?;
         if let Some(before) = &mut self.before {
-            before.copy_flows(&mut self.memory, &mut self.half_open)?;
+            before.copy_flows(&mut self.memory, &mut self.remembered)?;
             before.copy_counters(&mut self.counters)?;
         }
         Ok(())
@@ -124,7 +120,7 @@ impl Kernel {
         if let Some(before) = self.before.take() {
             // Packets under way may pin a flow there.
             self.memory.grace();
-            before.copy_flows(&mut self.memory, &mut self.half_open)?;
+            before.copy_flows(&mut self.memory, &mut self.remembered)?;
         }
         Ok(())
     }

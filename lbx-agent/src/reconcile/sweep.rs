@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use lbx_common::{
     abi::{
-        ENDPOINT_TAKES_NEW, Host, ListenerValue, PINS_PER_BUCKET, Pin, PinRecord, TRACKING_ALWAYS,
-        TRACKING_OPEN, Target,
+        ENDPOINT_TAKES_NEW, Host, ListenerValue, PINS_PER_BUCKET, Pin, PinRecord, TRACKING_AFFINITY,
+        TRACKING_ALWAYS, TRACKING_OPEN, Target,
     },
     bytes::{Address, Be16, Be32},
     hash::{flow_hash, scale},
@@ -179,7 +179,7 @@ impl Sweeper {
         let base = listener.and_then(|listener| meaning.base(listener, &record));
         let exception = base != Some(pin.endpoint());
         if let (Some(listener), Some(base), false) = (listener, base, exception) {
-            let needed = listener.tracking & (TRACKING_OPEN | TRACKING_ALWAYS) != 0;
+            let needed = listener.tracking & (TRACKING_OPEN | TRACKING_ALWAYS | TRACKING_AFFINITY) != 0;
             is_over |= !needed && meaning.takes_new.get(&base).copied().unwrap_or(false);
         }
         if is_over && memory.replace(pins, place as usize, pin.0, 0) {

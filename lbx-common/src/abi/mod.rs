@@ -29,13 +29,14 @@ pub use policy::{
     LIST_BITS, PREFIX_ALLOWED, PREFIX_DENIED, PolicyEntry, PrefixV4, PrefixV6, SOURCE_BUCKETS, service_bucket,
 };
 pub use tracking::{
-    ENDED_IDLE_NS, FlowKey, HALF_OPEN_ANSWERED, HalfOpen, MAX_TCP_IDLE_SECS, MAX_UDP_IDLE_SECS,
-    PINS_PER_BUCKET, Pin, PinBucket, PinRecord, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY,
-    TRACKING_FULL, TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED, TrackingEntry,
+    Affinity, AffinityKey, ENDED_IDLE_NS, FlowKey, HALF_OPEN_ANSWERED, HalfOpen, MAX_TCP_IDLE_SECS,
+    MAX_UDP_IDLE_SECS, PINS_PER_BUCKET, Pin, PinBucket, PinRecord, TRACKING_AFFINITY, TRACKING_ALWAYS,
+    TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED,
+    TrackingEntry,
 };
 pub use words::Words;
 
-/// Version of everything in this module. An agent never takes over maps of another version.
+/// Version of everything in this module. An agent takes over maps of no other version as they are.
 pub const ABI_VERSION: u32 = 4;
 
 /// Numbers of slots that a lookup table may have: primes, as Maglev permutations need.
@@ -92,6 +93,8 @@ pub mod map_name {
     pub const TRACKING: &str = "TRACKING";
     /// [`super::FlowKey`] → [`super::HalfOpen`]
     pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// [`super::AffinityKey`] → [`super::Affinity`]
+    pub const AFFINITY: &str = "AFFINITY";
     /// Buckets of pins of TCP.
     pub const PINS_TCP: &str = "PINS_TCP";
     /// Buckets of pins of UDP.

@@ -20,6 +20,9 @@ pub const TRACKING_ON: u64 = 32;
 /// Flag: the service has its share of the pins; no more are made.
 pub const TRACKING_FULL: u64 = 64;
 
+/// Flag: flows of a source go where its last ones went, for a time.
+pub const TRACKING_AFFINITY: u64 = 128;
+
 /// What is under way at a listener; all-zero = nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(C)]
@@ -34,8 +37,10 @@ pub struct TrackingEntry {
     pub deadline_ns: u64,
     /// Since when every flow has been pinned, 1 = from the first one on; 0 = they are not.
     pub always_ns: u64,
-    /// 0.
-    pub spare: u64,
+    /// With `TRACKING_AFFINITY`: for how many seconds a source without a new flow is remembered.
+    pub affinity_secs: u32,
+    /// The same for all listeners of a service: [`AffinityKey::service`].
+    pub affinity_service: u32,
     /// `TRACKING_…`. The last word, which is written first.
     pub flags: u64,
 }
@@ -66,6 +71,30 @@ impl FlowKey {
         let vip = mix(ports ^ seed[1]);
         mix(client.rotate_left(32).wrapping_add(vip) ^ self.protocol as u64)
     }
+}
+
+/// A source of flows, or all of a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(C)]
+pub struct AffinityKey {
+    /// [`crate::hash::source_prefix`]
+    pub prefix: [u64; 2],
+    /// Id of a listener that is the service's.
+    pub service: u32,
+    /// 1 for IPv6.
+    pub v6: u32,
+}
+
+/// Where the last flow of a source began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Affinity {
+    /// When: nanoseconds of the monotonic clock.
+    pub time: u64,
+    /// Endpoint id.
+    pub endpoint: u32,
+    /// 0.
+    pub spare: u32,
 }
 
 /// The endpoint answered the SYN, and `endpoint_next` is known.
@@ -247,6 +276,12 @@ unsafe impl aya::Pod for FlowKey {}
 // SAFETY: repr(C), 8 + 3 × 4 + 2 × 2 bytes, no padding, every bit pattern is a value.
 #[cfg(feature = "aya")]
 unsafe impl aya::Pod for HalfOpen {}
+// SAFETY: repr(C), 16 + 4 + 4 bytes, no padding, every bit pattern is a value.
+#[cfg(feature = "aya")]
+unsafe impl aya::Pod for AffinityKey {}
+// SAFETY: repr(C), 8 + 4 + 4 bytes, no padding, every bit pattern is a value.
+#[cfg(feature = "aya")]
+unsafe impl aya::Pod for Affinity {}
 
 #[cfg(test)]
 mod tests {

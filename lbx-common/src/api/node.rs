@@ -107,6 +107,8 @@ pub struct Limits {
     pub fragments: u32,
     /// Flows of TCP, and as many of UDP, that live elsewhere than their hash says, because something changed.
     pub pins: u32,
+    /// Sources that services with an affinity for a time remember.
+    pub affinities: u32,
 }
 
 impl Default for Limits {
@@ -120,6 +122,7 @@ impl Default for Limits {
             prefixes: 131_072,
             fragments: 65_536,
             pins: 262_144,
+            affinities: 65_536,
         }
     }
 }

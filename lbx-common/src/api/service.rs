@@ -129,6 +129,10 @@ pub struct SessionAffinity {
     /// Leading bits of an IPv6 source that count, 1 … 128.
     #[serde(default = "subnet_ipv6")]
     pub prefix_ipv6: u8,
+    /// For how long after its last flow a source's flows go where that one went, whatever became of the table;
+    /// 1s … 7d. Without it they go where the table says.
+    #[serde(with = "humantime_serde", default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
 }
 
 /// By what flows are kept together.

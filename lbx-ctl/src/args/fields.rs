@@ -247,11 +247,17 @@ struct AffinityFields {
     #[arg(long = "affinity-ipv6", value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=128))]
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix_ipv6: Option<u8>,
+    /// With --affinity: for how long after its last flow a client keeps its endpoint when the pool changes, as 30m, 1h;
+    /// default: not at all
+    #[arg(long = "affinity-ttl", value_name = "TIME", value_parser = duration)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
 }
 
 impl AffinityFields {
     fn is_empty(&self) -> bool {
-        self.kind.is_none() && self.prefix_ipv4.is_none() && self.prefix_ipv6.is_none()
+        let Self { kind, prefix_ipv4, prefix_ipv6, ttl } = self;
+        kind.is_none() && prefix_ipv4.is_none() && prefix_ipv6.is_none() && ttl.is_none()
     }
 }
 

@@ -107,14 +107,14 @@ fn create_flags_become_the_bodies_of_the_api() {
             "lbx-ctl create service web --address 203.0.113.80 --listen tcp/8000-8999,udp/any --pool web --forwarding \
              dsr --allow 192.0.2.0/24 --allow 10.0.0.0/8 --deny 10.1.0.0/16 --no-endpoint reject --icmp-echo false \
              --rate-limit 1000 --rate-limit-per-source 10 --drain 30s --on-endpoint-down reset --connection-tracking \
-             always --affinity source_ip --affinity-ipv4 24",
+             always --affinity source_ip --affinity-ipv4 24 --affinity-ttl 1h",
             "web",
             json!({"name": "web", "address": "203.0.113.80", "listen": ["tcp/8000-8999", "udp/any"],
                    "forwarding": "dsr", "pools": ["web"], "icmp_echo": false, "no_endpoint": "reject",
                    "allow": ["192.0.2.0/24", "10.0.0.0/8"], "deny": ["10.1.0.0/16"],
                    "rate_limit": {"new_flows_per_second": 1000, "per_source": 10}, "drain": "30s",
                    "on_endpoint_down": "reset", "connection_tracking": "always",
-                   "session_affinity": {"type": "source_ip", "prefix_ipv4": 24}}),
+                   "session_affinity": {"type": "source_ip", "prefix_ipv4": 24, "ttl": "1h"}}),
         ),
         (
             "lbx-ctl create endpoint web/a --vnet six --address fd00::1",

@@ -22,6 +22,7 @@ const SMALL: Limits = Limits {
     prefixes: 256,
     fragments: 1,
     pins: 64,
+    affinities: 64,
 };
 
 pub fn check(input: &[u8]) {

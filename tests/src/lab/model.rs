@@ -10,8 +10,8 @@ use std::{
 use lbx_agent::dataplane::{MapId, Memory, PrefixLists};
 use lbx_common::{
     abi::{
-        Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, NodeEntry, PinBucket,
-        PinRecord, PolicyEntry, SlotLine, TrackingEntry, TunnelEntry, VnetEntry, Words,
+        Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
+        NodeEntry, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     api::Prefix,
     bytes::Address,
@@ -55,6 +55,7 @@ pub struct ModelTables {
     fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
     tracking: Vec<TrackingEntry>,
     half_open: RefCell<BTreeMap<FlowKey, HalfOpen>>,
+    affinity: RefCell<BTreeMap<AffinityKey, Affinity>>,
     flow: Cell<Option<&'static Flow>>,
     pins: [Vec<PinBucket>; 2],
 }
@@ -86,6 +87,7 @@ impl ModelTables {
             fragments: RefCell::default(),
             tracking: all(memory, MapId::Tracking),
             half_open: RefCell::default(),
+            affinity: RefCell::default(),
             flow: Cell::default(),
             pins: [MapId::PinsTcp, MapId::PinsUdp].map(|map| pins(memory, map)),
         }
@@ -97,6 +99,7 @@ impl ModelTables {
         self.drops.take();
         self.fragments.take();
         self.half_open.take();
+        self.affinity.take();
         self.limits.take();
     }
 
@@ -186,6 +189,14 @@ impl Tables for ModelTables {
 
     fn set_half_open(&self, flow: &FlowKey, half: HalfOpen) {
         self.half_open.borrow_mut().insert(*flow, half);
+    }
+
+    fn affinity(&self, source: &AffinityKey) -> Option<Affinity> {
+        self.affinity.borrow().get(source).copied()
+    }
+
+    fn set_affinity(&self, source: &AffinityKey, affinity: Affinity) {
+        self.affinity.borrow_mut().insert(*source, affinity);
     }
 
     fn pin_bucket(&self, udp: bool, index: u32) -> Option<&PinBucket> {

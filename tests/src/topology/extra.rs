@@ -1,8 +1,13 @@
 //! What a gateway can do beyond one tunnel: end a second one, be probed itself, answer clients by its own way.
 
-use std::{io::Write as _, net::Ipv4Addr, process::Stdio};
+use std::{
+    io::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+    process::Stdio,
+};
 
 use anyhow::{Context, Result, ensure};
+use lbx_common::api::Endpoint;
 
 use super::{
     LAN_GATEWAY, LAN_GATEWAY_V6, TUNNEL_DEVICE, Vnet,
@@ -13,7 +18,7 @@ use super::{
 use crate::{
     family::Family,
     netns::Netns,
-    servers::{Identity, OriginServers},
+    servers::{HTTP_PORT, Identity, OriginServers},
     tunnel::Encap,
 };
 
@@ -69,6 +74,22 @@ impl Vnet {
         let far_end = far_end::make_as(DEVICE, TABLE, &self.gateway, &plan, UNDERLAY_MTU)?;
         self.gateway.ip(&format!("route add {}/32 dev {DEVICE} table {MAIN_TABLE}", plan.probe_source))?;
         Ok(ExtraTunnel { plan, far_end })
+    }
+
+    /// Further origins beside the first one, in its namespace, each with what a pool must have of it.
+    pub fn more_origins(&self, count: u8) -> Result<Vec<(Endpoint, OriginServers)>> {
+        let host = &self.origins.first().context("a network has origins")?.netns;
+        let more = (20..20 + count).map(|last| {
+            let ipv4 = Ipv4Addr::new(10, 0, 0, last);
+            let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last));
+            host.ip(&format!("address add {ipv4}/24 dev lan0"))?;
+            host.ip(&format!("address add {ipv6}/64 dev lan0 nodad"))?;
+            let (vnet, name) = (self.plan.name.to_owned(), format!("more-{last}"));
+            let identity = Identity { vnet: vnet.clone(), origin: name.clone(), ipv4, ipv6 };
+            let endpoint = Endpoint { port: Some(HTTP_PORT), ..Endpoint::new(name, vnet, ipv4.into()) };
+            Ok((endpoint, OriginServers::start(host, identity)?))
+        });
+        more.collect()
     }
 
     /// Servers on the gateway itself at its private address.

@@ -13,10 +13,20 @@ const MAX_TABLE_SLOTS: u32 = 16_777_216;
 const MAX_PREFIXES: u32 = 1_048_576;
 const MAX_FRAGMENTS: u32 = 1_048_576;
 const MAX_PINS: u32 = 4_194_304;
+const MAX_AFFINITIES: u32 = 4_194_304;
 
 pub(super) fn check(config: &Config, report: &mut Report) {
-    let Limits { listeners, endpoints, tunnels, virtual_networks, table_slots, prefixes, fragments, pins } =
-        config.limits;
+    let Limits {
+        listeners,
+        endpoints,
+        tunnels,
+        virtual_networks,
+        table_slots,
+        prefixes,
+        fragments,
+        pins,
+        affinities,
+    } = config.limits;
     let listener_count = config.services.iter().map(|service| service.listen.len() as u64).sum();
     let endpoint_count = config.pools.iter().map(|pool| pool.endpoints.len() as u64).sum();
     let tunnel_count = config.virtual_networks.iter().map(|network| network.tunnels.len() as u64).sum();
@@ -33,6 +43,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         ("prefixes", prefixes, MAX_PREFIXES, prefix_count, "prefixes in `allow` and `deny` of all services"),
         ("fragments", fragments, MAX_FRAGMENTS, 0, "fragments"),
         ("pins", pins, MAX_PINS, 0, "pins"),
+        ("affinities", affinities, MAX_AFFINITIES, 0, "sources"),
     ] {
         if limit == 0 || limit > max {
             report.note(format!("limits.{name}"), format!("found {limit}, expected 1 to {max}"));

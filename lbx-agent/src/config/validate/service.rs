@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use lbx_common::api::{Config, Endpoint, Family, NoEndpoint, OnEndpointDown, Pool, Service};
+use lbx_common::api::{
+    Config, ConnectionTracking, Endpoint, Family, NoEndpoint, OnEndpointDown, Pool, Service,
+};
 
 use crate::config::{model, names::Index, sources_of};
 
@@ -45,6 +47,7 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
             keep: service.on_endpoint_down == OnEndpointDown::Keep,
             tracking: service.connection_tracking,
             source_bits: affinity(service, &path, report),
+            affinity: service.session_affinity.and_then(|affinity| affinity.ttl),
         });
     }
     resolved
@@ -61,6 +64,10 @@ fn affinity(service: &Service, path: &str, report: &mut Report) -> Option<u8> {
                 format!("found {found}, expected 1 to {most}: the leading bits of a source that count");
             report.note(format!("{path}.session_affinity.{field}"), message);
         }
+    }
+    if affinity.ttl.is_some() && service.connection_tracking == ConnectionTracking::Off {
+        let message = "flows must be remembered for that: set `connection_tracking` to auto or always, or take `ttl` away";
+        report.note(format!("{path}.session_affinity.ttl"), message);
     }
     Some(match Family::of(service.address) {
         Family::Ipv4 => affinity.prefix_ipv4,

@@ -283,4 +283,5 @@ mod listeners;
 mod networks;
 mod policies;
 mod pools_and_services;
+mod remembered;
 mod tunnels;

@@ -14,6 +14,7 @@ const TRANSITION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::
 const TCP_IDLE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(4);
 const UDP_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(8);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(48);
+const AFFINITY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 7);
 
 // What the ages of pins can tell.
 const _: () = assert!(TCP_IDLE.end().as_secs() <= MAX_TCP_IDLE_SECS);
@@ -30,6 +31,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
     for (index, service) in config.services.iter().enumerate() {
         within(&format!("services[{index}].drain"), service.drain, &DRAIN, report);
+        if let Some(ttl) = service.session_affinity.and_then(|affinity| affinity.ttl) {
+            within(&format!("services[{index}].session_affinity.ttl"), ttl, &AFFINITY, report);
+        }
     }
 }
 

@@ -262,7 +262,10 @@ fn service(service: &Service, facts: &Facts) -> Description {
 fn affinity(service: &Service) -> String {
     let by_source = |affinity: SessionAffinity| {
         let length = if service.address.is_ipv4() { affinity.prefix_ipv4 } else { affinity.prefix_ipv6 };
-        format!("flows whose sources agree in {length} bits stay together")
+        let ttl = affinity.ttl.map_or_else(String::new, |ttl| {
+            format!(", also through changes of the pool, for {} after the last one", duration(ttl))
+        });
+        format!("flows whose sources agree in {length} bits stay together{ttl}")
     };
     service.session_affinity.map_or_else(|| "none: each flow goes its own way".to_owned(), by_source)
 }
