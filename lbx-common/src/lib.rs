@@ -13,6 +13,7 @@
 #![expect(clippy::inline_always, reason = "a call in the packet path costs more than the code saves")]
 
 pub mod abi;
+pub mod affinity;
 #[cfg(feature = "api")]
 pub mod api;
 pub mod bytes;

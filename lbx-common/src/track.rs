@@ -13,13 +13,13 @@
 
 use crate::{
     abi::{
-        Affinity, AffinityKey, ENDPOINT_DOWN, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry,
-        HALF_OPEN_ANSWERED, HalfOpen, Host, LISTENER_DSR, LISTENER_KEEPS, LISTENER_UNTRACKED, Pin,
-        TRACKING_AFFINITY, TRACKING_ALWAYS, TRACKING_FULL, TRACKING_OPEN, TRACKING_REHASHED, Target,
-        TrackingEntry,
+        ENDPOINT_DOWN, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry, HALF_OPEN_ANSWERED, HalfOpen,
+        Host, LISTENER_DSR, LISTENER_KEEPS, LISTENER_UNTRACKED, Pin, TRACKING_AFFINITY, TRACKING_ALWAYS,
+        TRACKING_FULL, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
     },
+    affinity,
     bytes::Be16,
-    hash::{flow_hash, scale, source_prefix},
+    hash::{flow_hash, scale},
     ip::{IpAddress, TCP, UDP},
     pins::{self, Flow},
     select::{NOBODY, owner_of_new, table_hash},
@@ -61,8 +61,7 @@ impl Event {
 
 /// Packets of a client before its endpoint's first one that proves anything: a window without scaling.
 const FIRST_WINDOW: u32 = 1 << 16;
-const NANOSECONDS: u64 = 1_000_000_000;
-/// A half-open flow of UDP, and the endpoint of a source, is written again when it is this old.
+/// A half-open flow of UDP is written again when it is this old.
 const REFRESH_NS: u64 = 1_000_000_000;
 
 /// Id of the endpoint for a client's packet that [`crate::select::steady`] has none for; [`NOBODY`] = none takes it.
@@ -124,7 +123,7 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
     }
     let mut fresh = owner_of_new(tables, target, slot);
     if tracking.flags & TRACKING_AFFINITY != 0 {
-        fresh = tables.forget(kept_together::<A, T>(tables, flow, tracking, fresh));
+        fresh = tables.forget(affinity::owner::<A, T>(tables, flow, tracking, fresh));
     }
     // UDP does not say whether a flow begins. While those from before the change may still be there, all that are
     // not known count as such.
@@ -138,48 +137,6 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
         begin(tables, flow, chosen);
     }
     chosen
-}
-
-/// The owner of a flow that begins, where those of a source stay together: that of the one before, else `fresh`.
-#[inline(always)]
-fn kept_together<A: IpAddress, T: Tables>(
-    tables: &T,
-    flow: &Flow,
-    tracking: &TrackingEntry,
-    fresh: u32,
-) -> u32 {
-    let known = tables.forget(affinity::<A, T>(tables, flow, tracking));
-    let stays = takes_new(tables, known) && is_possible::<A, T>(tables, flow, known);
-    let endpoint = tables.forget(if stays { known } else { fresh });
-    if flow.quoted == 0 {
-        set_affinity::<A, T>(tables, flow, tracking, endpoint);
-    }
-    endpoint
-}
-
-/// The endpoint that flows of a source go to, or [`NOBODY`].
-#[inline(never)]
-fn affinity<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry) -> u32 {
-    let Some(known) = tables.affinity(&source::<A>(flow, tracking)) else { return NOBODY };
-    let lasts_ns = u64::from(tracking.affinity_secs).wrapping_mul(NANOSECONDS);
-    if flow.now_ns.wrapping_sub(known.time) > lasts_ns { NOBODY } else { known.endpoint }
-}
-
-/// Remembers where flows of a source go; what is known already, at most once a second.
-#[inline(never)]
-fn set_affinity<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry, endpoint: u32) {
-    let key = source::<A>(flow, tracking);
-    let time = flow.now_ns;
-    let known = tables.affinity(&key).unwrap_or_default();
-    if endpoint != NOBODY && (known.endpoint != endpoint || time.wrapping_sub(known.time) > REFRESH_NS) {
-        tables.set_affinity(&key, Affinity { time, endpoint, spare: 0 });
-    }
-}
-
-#[inline(always)]
-fn source<A: IpAddress>(flow: &Flow, tracking: &TrackingEntry) -> AffinityKey {
-    let prefix = source_prefix(client::<A>(flow), flow.listener.target.source_bits());
-    AffinityKey { prefix, service: tracking.affinity_service, v6: u32::from(A::V6) }
 }
 
 /// Where a flow lives of which nothing is remembered.
@@ -206,7 +163,7 @@ fn guess<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEn
 
 /// The client of a flow.
 #[inline(always)]
-fn client<A: IpAddress>(flow: &Flow) -> A {
+pub(crate) fn client<A: IpAddress>(flow: &Flow) -> A {
     A::of_words(flow.key.client)
 }
 
@@ -268,7 +225,7 @@ fn is_usable<T: Tables>(tables: &T, flow: &Flow, id: u32) -> bool {
 /// The same of an endpoint that is remembered, and is the listener's. A pin is found by a part of a hash, and that of
 /// another flow may have the same: never may a packet get into somebody else's network for that.
 #[inline(never)]
-fn is_possible<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, id: u32) -> bool {
+pub(crate) fn is_possible<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, id: u32) -> bool {
     if id == NOBODY || !is_usable(tables, flow, id) {
         return false;
     }
@@ -285,7 +242,7 @@ fn is_possible<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, id: u32) -> boo
 }
 
 #[inline(always)]
-fn takes_new<T: Tables>(tables: &T, id: u32) -> bool {
+pub(crate) fn takes_new<T: Tables>(tables: &T, id: u32) -> bool {
     tables.endpoint(id).is_some_and(|endpoint| endpoint.state & ENDPOINT_TAKES_NEW != 0)
 }
 
