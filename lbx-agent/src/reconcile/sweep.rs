@@ -162,7 +162,7 @@ impl Sweeper {
         }
         let [tcp_ns, udp_ns] = meaning.idle_ns;
         let idle_ns = if udp { udp_ns } else { tcp_ns };
-        let mut is_over = pin.idle_ns(udp, now_ns) > lifetime(pin, idle_ns);
+        let mut is_over = pin.idle_ns(udp, now_ns) > lifetime(pin, udp, idle_ns);
         let record: PinRecord = memory.read(records, place);
         let listener = meaning.listeners.get(&record.listener).filter(|_| pin.is_of(record.hash));
         let base = listener.and_then(|listener| meaning.base(listener, &record));
@@ -206,3 +206,6 @@ impl Sweeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,6 +201,12 @@ impl Pin {
         ((now_ns >> unit).wrapping_sub(self.0 >> 16) & 0xff) << unit
     }
 
+    /// What ages are told in, in nanoseconds.
+    #[inline(always)]
+    pub const fn unit_ns(self, udp: bool) -> u64 {
+        1 << self.unit(udp)
+    }
+
     #[inline(always)]
     const fn unit(self, udp: bool) -> u32 {
         if self.has(Self::ENDED) {
