@@ -73,6 +73,9 @@ impl<'a> Changes<'a> {
         }
         self.keep_table(entry.previous, image);
         let is_tracked = entry.flags != 0;
+        if is_tracked {
+            entry.current = wanted;
+        }
         if is_tracked || self.has_tracked_endpoints(wanted, image) {
             entry.flags |= TRACKING_ON;
             if self.environment.flows.full.contains(&id) {

@@ -32,8 +32,10 @@ pub struct TrackingEntry {
     pub opened_ns: u64,
     /// When an open change starts to close.
     pub deadline_ns: u64,
+    /// The table after the change, as the listener has it.
+    pub current: Target,
     /// 0.
-    pub spare: [u64; 2],
+    pub spare: u64,
     /// `TRACKING_…`. The last word, which is written first.
     pub flags: u64,
 }
