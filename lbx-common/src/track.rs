@@ -79,14 +79,16 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
     if listener.flags & LISTENER_UNTRACKED != 0 {
         return owner_of_new(tables, target, slot);
     }
-    let place = pins::find(tables, flow.udp(), flow.hash);
+    let mut place = pins::find(tables, flow.udp(), flow.hash);
     let pinned = pins::at(tables, flow.udp(), place);
     let mut on_pin = is_possible::<A, T>(tables, flow, u32::from(pinned.endpoint()));
     let begins = !quoted && flow.flags().is_syn();
-    if begins && on_pin && pinned.has(Pin::ENDED) {
-        // A new connection with the ports of one that is over.
+    // A new connection with the ports of one that is over, or UDP that leaves its endpoint for good.
+    let over = if flow.udp() { !quoted && !on_pin } else { begins && on_pin && pinned.has(Pin::ENDED) };
+    if over && place != NOWHERE {
         pins::put(tables, flow.udp(), place, Pin::default());
         on_pin = false;
+        place = NOWHERE;
     }
     if begins && on_pin {
         if takes_new(tables, u32::from(pinned.endpoint())) {
@@ -134,8 +136,9 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
         flow.udp() && guess_usable && is_recent(tables, tracking, guess, flow.now_ns, node.udp_idle_ns);
     let chosen = if before { guess } else { fresh };
     let always = tracking.flags & TRACKING_ALWAYS != 0;
-    // Also where a pin of an older connection with the same ports stands in the way.
-    let exception = chosen != guess || chosen != base || chosen != fresh || always || on_pin;
+    // Also where a pin of an older connection with the same ports stands in the way, maybe only when its endpoint is
+    // usable again.
+    let exception = chosen != guess || chosen != base || chosen != fresh || always || place != NOWHERE;
     if (begins || flow.udp() && !quoted) && exception && chosen != NOBODY {
         begin(tables, flow, chosen);
     }
