@@ -6,7 +6,7 @@ use lbx_common::{
     abi::{
         ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
         ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, ReplyKey,
-        ReplyValue, TUNNEL_DOWN, Target, Words,
+        TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN, Target, TrackingEntry, Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -140,10 +140,15 @@ pub(super) fn plan_endpoints(
     Ok(())
 }
 
-/// How long endpoints of a pool keep their flows when they are drained: as long as any of its services says.
+/// How long endpoints of a pool keep their flows when they are drained: as long as any of its services says. Where it
+/// has none, it may have had one just now.
 fn drain_ns(model: &Model, pool: usize) -> u64 {
-    let services = model.services.iter().filter(|service| service.pool == pool);
-    nanoseconds(services.map(|service| service.drain).max().unwrap_or_default())
+    let of_pool = model.services.iter().filter(|service| service.pool == pool);
+    of_pool.map(|service| nanoseconds(service.drain)).max().unwrap_or_else(|| longest_drain_ns(model))
+}
+
+fn longest_drain_ns(model: &Model) -> u64 {
+    nanoseconds(model.services.iter().map(|service| service.drain).max().unwrap_or_default())
 }
 
 /// The state of an endpoint that is configured.
@@ -217,17 +222,18 @@ pub(super) fn plan_removed(
         .map(|(&id, entry)| (id, *entry))
         .collect();
     if removed.is_empty() {
-        return;
+        return keep_replies(environment, observed, image);
     }
     let named: BTreeSet<u16> = image.tables.values().flat_map(|slots| slots.iter().copied()).collect();
-    let drains = drains(model, observed, image);
+    let (drains, longest_ns) = (drains(model, observed, image), longest_drain_ns(model));
     let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
     let off = all.filter(|(_, endpoint)| !endpoint.enabled);
     let off: BTreeSet<_> = off.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
     for (id, entry) in removed {
         // One that is switched off ends from one moment to the next.
         let ends = off.contains(&identity_in(&entry));
-        let drain_ns = drains.get(&id).copied().unwrap_or(0);
+        // One without weight is in no table, and one that came while a change was open may not be in the one before.
+        let drain_ns = drains.get(&id).copied().unwrap_or(longest_ns);
         let entry = tombstone(entry, drain_ns, ends, environment.now_ns, image);
         let settled = entry.until_ns.saturating_add(SETTLE_NS) <= environment.flows.since_ns;
         if !settled || named.contains(&id) || environment.flows.endpoints.contains(&id) {
@@ -279,19 +285,32 @@ fn drains(model: &Model, observed: &Image, image: &Image) -> BTreeMap<u16, u64> 
     drains
 }
 
-/// Replies of endpoints that were removed and may still have flows.
+/// Replies of endpoints that a listener has no more and that may still have flows of it: they were removed, or its pool
+/// is another one and the change is under way.
 fn keep_replies(environment: &Environment<'_>, observed: &Image, image: &mut Image) {
+    let under_way = |entry: &TrackingEntry| entry.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0;
+    let changing: BTreeSet<u32> =
+        image.tracking.iter().filter(|(_, entry)| under_way(entry)).map(|(&id, _)| id).collect();
+    let removed = |entry: &EndpointEntry| entry.state & ENDPOINT_REMOVED != 0;
+    if changing.is_empty() && !image.endpoints.values().any(removed) {
+        return;
+    }
     let listeners: BTreeSet<u32> = image.listener_values().map(|(.., value)| value.id).collect();
-    for (key, words) in &observed.replies {
-        let ReplyKey::Ports { vnet, address, protocol, ports } = *key else { continue };
-        let value = ReplyValue::from_words(*words);
-        let kept = image.endpoints.get(&value.endpoint).is_some_and(|entry| {
-            entry.state & ENDPOINT_REMOVED != 0 && !is_released(entry, environment.now_ns)
-        });
-        if !kept || !listeners.contains(&value.listener) || image.replies.contains_key(key) {
+    for (key, value) in observed.reply_values() {
+        let ReplyKey::Ports { vnet, address, protocol, ports } = key else { continue };
+        let Some(entry) = image.endpoints.get(&value.endpoint) else { continue };
+        let kept = if removed(entry) {
+            !is_released(entry, environment.now_ns)
+        } else {
+            changing.contains(&value.listener)
+        };
+        if !kept || !listeners.contains(&value.listener) || image.replies.contains_key(&key) {
             continue;
         }
-        image.replies.insert(*key, *words);
+        image.replies.insert(key, value.to_words());
+        if let Some(&id) = observed.addresses.get(&entry.address) {
+            image.addresses.insert(entry.address, id);
+        }
         if ports.length < lbx_common::abi::PortBlock::WHOLE {
             let origin = image.replies.entry(ReplyKey::Origin { vnet, address }).or_default();
             add_lengths(origin, protocol, 1 << ports.length);
