@@ -32,7 +32,8 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &Tracki
 fn known<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry) -> u32 {
     let Some(known) = tables.affinity(&source::<A>(flow, tracking)) else { return NOBODY };
     let lasts_ns = u64::from(tracking.affinity_secs).wrapping_mul(NANOSECONDS);
-    if flow.now_ns.wrapping_sub(known.time) > lasts_ns { NOBODY } else { known.endpoint }
+    // Another CPU may be ahead.
+    if flow.now_ns.saturating_sub(known.time) > lasts_ns { NOBODY } else { known.endpoint }
 }
 
 /// Remembers where flows of a source go; what is known already, at most once a second.
@@ -41,7 +42,7 @@ fn remember<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &Trackin
     let key = source::<A>(flow, tracking);
     let time = flow.now_ns;
     let known = tables.affinity(&key).unwrap_or_default();
-    if endpoint != NOBODY && (known.endpoint != endpoint || time.wrapping_sub(known.time) > REFRESH_NS) {
+    if endpoint != NOBODY && (known.endpoint != endpoint || time.saturating_sub(known.time) > REFRESH_NS) {
         tables.set_affinity(&key, Affinity { time, endpoint, spare: 0 });
     }
 }

@@ -105,7 +105,7 @@ fn find_over<T: Tables>(tables: &T, udp: bool, hash: u64, now_ns: u64) -> u32 {
     let Some(node) = tables.node() else { return NOWHERE };
     let idle_ns =
         if udp { node.udp_idle_ns } else { u64::from(node.tcp_idle_secs).wrapping_mul(NANOSECONDS) };
-    tables.forget(first(tables, udp, hash, |pin| pin.idle_ns(udp, now_ns) > lifetime(pin, idle_ns)))
+    tables.forget(first(tables, udp, hash, |pin| pin.idle_ns(udp, now_ns) > lifetime(pin, udp, idle_ns)))
 }
 
 /// The pin in a place; none in [`NOWHERE`].
@@ -128,10 +128,11 @@ pub fn put<T: Tables>(tables: &T, udp: bool, place: u32, pin: Pin) {
     }
 }
 
-/// How long a pin may be idle, where one whose sides are not done may be so for `idle_ns`.
+/// How old a pin may look, where one whose sides are not done may be idle for `idle_ns`. It may look older than it is by
+/// nearly a unit, just when the next one begins, and no flow may lose its pin for that.
 #[inline(always)]
-pub const fn lifetime(pin: Pin, idle_ns: u64) -> u64 {
-    if pin.has(Pin::ENDED) { ENDED_IDLE_NS } else { idle_ns }
+pub const fn lifetime(pin: Pin, udp: bool, idle_ns: u64) -> u64 {
+    if pin.has(Pin::ENDED) { ENDED_IDLE_NS } else { idle_ns.wrapping_add(pin.unit_ns(udp)) }
 }
 
 /// Pins a flow to an endpoint.

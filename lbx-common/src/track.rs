@@ -11,6 +11,9 @@
 //! addresses of somebody else's connection make it send an ACK (RFC 9293 §3.10.7.4). UDP has nothing better than a
 //! reply. In direct return lbx sees no replies; there the packet after the first one has to do, so many a second.
 
+mod replies;
+
+pub use self::replies::confirm;
 use crate::{
     abi::{
         ENDPOINT_DOWN, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry, HALF_OPEN_ANSWERED, HalfOpen,
@@ -21,10 +24,10 @@ use crate::{
     bytes::Be16,
     hash::{flow_hash, scale},
     ip::{IpAddress, TCP, UDP},
-    pins::{self, Flow},
+    pins::{self, Flow, NOWHERE},
     select::{NOBODY, owner_of_new, table_hash},
     tables::Tables,
-    transport::{Ports, TcpFlags},
+    transport::Ports,
 };
 
 /// What is counted about flows that are remembered. The numbers index the map `FLOWS`.
@@ -77,14 +80,16 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
     if listener.flags & LISTENER_UNTRACKED != 0 {
         return owner_of_new(tables, target, slot);
     }
-    let place = pins::find(tables, flow.udp(), flow.hash);
+    let mut place = pins::find(tables, flow.udp(), flow.hash);
     let pinned = pins::at(tables, flow.udp(), place);
     let mut on_pin = is_possible::<A, T>(tables, flow, u32::from(pinned.endpoint()));
     let begins = !quoted && flow.flags().is_syn();
-    if begins && on_pin && pinned.has(Pin::ENDED) {
-        // A new connection with the ports of one that is over.
+    // A new connection with the ports of one that is over, or UDP that leaves its endpoint for good.
+    let over = if flow.udp() { !quoted && !on_pin } else { begins && on_pin && pinned.has(Pin::ENDED) };
+    if over && place != NOWHERE {
         pins::put(tables, flow.udp(), place, Pin::default());
         on_pin = false;
+        place = NOWHERE;
     }
     if begins && on_pin {
         if takes_new(tables, u32::from(pinned.endpoint())) {
@@ -116,9 +121,13 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
         }
     }
     let base = owner_in(tables, target, slot);
-    let guess = guess::<A, T>(tables, flow, tracking, base);
+    let guess = guess::<A, T>(tables, flow, flow.more, tracking, base);
     let guess_usable = is_usable(tables, flow, guess);
     if !flow.udp() && !begins && guess_usable {
+        let by_client = listener.flags & LISTENER_DSR != 0 && !quoted && !flow.flags().ends();
+        if by_client && guess != base && place == NOWHERE {
+            prove(tables, flow, tracking, guess, tables.may_pin());
+        }
         return guess;
     }
     let mut fresh = owner_of_new(tables, target, slot);
@@ -131,17 +140,24 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
         flow.udp() && guess_usable && is_recent(tables, tracking, guess, flow.now_ns, node.udp_idle_ns);
     let chosen = if before { guess } else { fresh };
     let always = tracking.flags & TRACKING_ALWAYS != 0;
-    // Also where a pin of an older connection with the same ports stands in the way.
-    let exception = chosen != guess || chosen != base || chosen != fresh || always || on_pin;
+    // Also where a pin of an older connection with the same ports stands in the way, maybe only when its endpoint is
+    // usable again.
+    let exception = chosen != guess || chosen != base || chosen != fresh || always || place != NOWHERE;
     if (begins || flow.udp() && !quoted) && exception && chosen != NOBODY {
         begin(tables, flow, chosen);
     }
     chosen
 }
 
-/// Where a flow lives of which nothing is remembered.
+/// Where a flow lives of which nothing is remembered; `hash` is its hash.
 #[inline(never)]
-fn guess<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry, base: u32) -> u32 {
+fn guess<A: IpAddress, T: Tables>(
+    tables: &T,
+    flow: &Flow,
+    hash: u32,
+    tracking: &TrackingEntry,
+    base: u32,
+) -> u32 {
     let previous = tracking.previous;
     if tracking.flags & TRACKING_OPEN == 0 || previous.slots() == 0 {
         return base;
@@ -149,7 +165,7 @@ fn guess<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEn
     let seed = &tracking.previous_seed;
     let client = client::<A>(flow);
     let flow_hash = if tracking.flags & TRACKING_REHASHED == 0 {
-        flow.more
+        hash
     } else {
         let host = Host { v6: A::V6, raw: flow.key.vip };
         let Some(vip) = A::from_host(host, tables) else { return base };
@@ -190,7 +206,7 @@ fn meaning(half: &HalfOpen, flow: &Flow) -> u32 {
     let by_client = flow.listener.flags & LISTENER_DSR != 0;
     if by_client || !flow.udp() {
         if flow.flags().ends() { 0 } else { PROVES }
-    } else if flow.now_ns.wrapping_sub(half.time) > REFRESH_NS {
+    } else if flow.now_ns.saturating_sub(half.time) > REFRESH_NS {
         REFRESHES
     } else {
         0
@@ -208,7 +224,7 @@ fn owner_in<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
 /// Whether flows of UDP may be alive that began before the last change in a slot.
 #[inline(always)]
 fn is_recent<T: Tables>(tables: &T, tracking: &TrackingEntry, guess: u32, now_ns: u64, idle_ns: u64) -> bool {
-    let within = |since_ns: u64| since_ns != 0 && now_ns.wrapping_sub(since_ns) < idle_ns;
+    let within = |since_ns: u64| since_ns != 0 && now_ns.saturating_sub(since_ns) < idle_ns;
     let since = tables.endpoint(guess).map_or(0, |endpoint| endpoint.since_ns);
     within(since) || tracking.flags & TRACKING_OPEN != 0 && within(tracking.opened_ns)
 }
@@ -268,7 +284,7 @@ fn begin<T: Tables>(tables: &T, flow: &Flow, endpoint: u32) {
 #[inline(always)]
 fn matches(half: &HalfOpen, flow: &Flow, udp_idle_ns: u64) -> bool {
     if flow.udp() {
-        return flow.now_ns.wrapping_sub(half.time) < udp_idle_ns;
+        return flow.now_ns.saturating_sub(half.time) < udp_idle_ns;
     }
     let [sequence, acknowledgement] = flow.numbers;
     let answered = half.flags & HALF_OPEN_ANSWERED != 0
@@ -296,59 +312,6 @@ fn after_client(pin: Pin, flow: &Flow) -> Pin {
     let ends = flow.flags().ends() && flow.listener.flags & LISTENER_DSR == 0;
     let pin = if ends { pin.with(Pin::CLIENT_ENDED) } else { pin };
     pin.touched(flow.udp(), flow.now_ns)
-}
-
-/// Learns from a reply of a listener: a half-open flow has proved real, or a pinned one is alive.
-#[inline(always)]
-pub fn confirm<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
-    let flags = flow.flags();
-    if !flags.has_syn() {
-        let place = pins::find(tables, flow.udp(), flow.hash);
-        let pin = pins::at(tables, flow.udp(), place);
-        if !pin.has(Pin::CONTESTED) && is_at(tables, u32::from(pin.endpoint()), flow.more, source) {
-            let pin = pin.with(ended(flags)).touched(flow.udp(), flow.now_ns);
-            pins::put(tables, flow.udp(), place, pin);
-            return;
-        }
-        if !flow.udp() {
-            return;
-        }
-    }
-    let (Some(half), Some(tracking)) = (tables.half_open(&flow.key), tables.tracking(flow.listener.id))
-    else {
-        return;
-    };
-    if half.listener != flow.listener.id || !is_at(tables, u32::from(half.endpoint), flow.more, source) {
-        return;
-    }
-    if flags.has_syn() {
-        let endpoint_next = flow.numbers[0].wrapping_add(1);
-        let flags = half.flags | HALF_OPEN_ANSWERED;
-        if (endpoint_next, flags) != (half.endpoint_next, half.flags) {
-            tables.set_half_open(&flow.key, HalfOpen { endpoint_next, flags, ..half });
-        }
-    } else {
-        prove(tables, flow, tracking, u32::from(half.endpoint), true);
-    }
-}
-
-/// What the flags of an endpoint's packet say of its end.
-#[inline(always)]
-const fn ended(flags: TcpFlags) -> u64 {
-    if flags.has_rst() {
-        Pin::ENDED
-    } else if flags.ends() {
-        Pin::ENDPOINT_ENDED
-    } else {
-        0
-    }
-}
-
-/// Whether an endpoint is where a packet came from. Two pools may have the same one under two ids.
-#[inline(always)]
-fn is_at<A: IpAddress, T: Tables>(tables: &T, id: u32, vnet: u32, source: A) -> bool {
-    let at = |endpoint: &EndpointEntry| endpoint.vnet == vnet && A::from_entry(&endpoint.address) == source;
-    tables.endpoint(id).is_some_and(at)
 }
 
 impl EndpointEntry {

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use lbx_common::{
     abi::{
         EndpointEntry, Host, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PolicyEntry,
-        ReplyKey, SLOTS_PER_LINE, SlotLine, TUNNEL_SET, Target, TrackingEntry, TunnelEntry, VnetEntry, Words,
+        ReplyKey, ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_SET, Target, TrackingEntry, TunnelEntry,
+        VnetEntry, Words,
     },
     bytes::Address,
 };
@@ -81,6 +82,12 @@ impl Image {
             let ListenerKey::Ports { vip, protocol, .. } = *key else { return None };
             Some((vip, protocol, ListenerValue::from_words(*words)))
         })
+    }
+
+    /// Each block of ports of what endpoints send, with what it is the reply of.
+    pub fn reply_values(&self) -> impl Iterator<Item = (ReplyKey, ReplyValue)> {
+        let ports = self.replies.iter().filter(|(key, _)| matches!(key, ReplyKey::Ports { .. }));
+        ports.map(|(key, words)| (*key, ReplyValue::from_words(*words)))
     }
 
     /// The lookup tables that listeners point at, and those before a change that is under way.

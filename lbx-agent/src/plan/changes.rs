@@ -79,7 +79,7 @@ impl<'a> Changes<'a> {
         let mut entry = self.under_way(id, wanted, wants_pins, before);
         if always {
             entry.flags |= TRACKING_ALWAYS | TRACKING_EVERY;
-            entry.always_ns = self.always_since(service, before);
+            entry.always_secs = self.always_since(service, before);
         }
         if let Some(ttl) = service.affinity {
             entry.flags |= TRACKING_AFFINITY | TRACKING_EVERY;
@@ -88,6 +88,9 @@ impl<'a> Changes<'a> {
         }
         self.keep_table(entry.previous, image);
         let is_tracked = entry.flags != 0;
+        if is_tracked {
+            entry.current = wanted;
+        }
         if is_tracked || self.has_tracked_endpoints(wanted, image) {
             entry.flags |= TRACKING_ON;
             if self.environment.flows.full.contains(&id) {
@@ -99,14 +102,14 @@ impl<'a> Changes<'a> {
     }
 
     /// Since when every flow of a service is pinned.
-    fn always_since(&self, service: &Service, before: TrackingEntry) -> u64 {
+    fn always_since(&self, service: &Service, before: TrackingEntry) -> u32 {
         let vip = known_host(service.address, self.observed);
         let is_known = || self.observed.listener_values().any(|(known, ..)| Some(known) == vip);
-        match before.always_ns {
+        match before.always_secs {
             // Also listeners that are gone now may have flows.
-            0 if is_known() => self.environment.now_ns.max(2),
+            0 if is_known() => seconds(self.environment.now_ns).max(2),
             0 => 1,
-            since_ns => since_ns,
+            since_secs => since_secs,
         }
     }
 
@@ -114,7 +117,7 @@ impl<'a> Changes<'a> {
     fn under_way(&self, id: u32, wanted: Target, wants_pins: bool, before: TrackingEntry) -> TrackingEntry {
         let now_ns = self.environment.now_ns;
         let current = self.targets.get(&id).map_or(Target::default(), |target| target.tracked(false));
-        let mut entry = TrackingEntry { always_ns: 0, affinity_secs: 0, affinity_service: 0, ..before };
+        let mut entry = TrackingEntry { always_secs: 0, affinity_secs: 0, affinity_service: 0, ..before };
         // Pins may be where the two tables do not show it.
         let had_pins = before.flags & (TRACKING_ALWAYS | TRACKING_AFFINITY) != 0;
         entry.flags &= TRACKING_OPEN | TRACKING_CLOSING | TRACKING_EVERY | TRACKING_REHASHED;
@@ -174,6 +177,11 @@ impl<'a> Changes<'a> {
     }
 }
 
+/// A time in whole seconds, not before it.
+fn seconds(time_ns: u64) -> u32 {
+    u32::try_from(time_ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
+}
+
 /// The next time at which something changes by itself: a change begins to close, or an endpoint's time to keep flows
 /// is over.
 pub fn next_deadline_ns(image: &Image) -> Option<u64> {
@@ -191,7 +199,7 @@ pub const fn keeps_flows_for_a_while(entry: &EndpointEntry) -> bool {
 /// Whether something ends when pins are gone: a change that is closing, or an endpoint that is tracked although it
 /// takes new flows, or that is not configured any more, or the time of a drained one whose flows all have pins.
 pub fn waits_for_flows(image: &Image) -> bool {
-    let any = |flags| image.tracking.values().any(|entry| entry.flags & flags != 0);
+    let any = |flags: u32| image.tracking.values().any(|entry| entry.flags & flags != 0);
     let up = ENDPOINT_TAKES_NEW | ENDPOINT_TRACKED;
     let may_be_empty = any(TRACKING_ALWAYS) && image.endpoints.values().any(keeps_flows_for_a_while);
     any(TRACKING_CLOSING)

@@ -6,7 +6,7 @@ use lbx_common::{
     abi::{
         ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
         ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, PortBlock,
-        ReplyKey, ReplyValue, TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN, Words,
+        ReplyKey, TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN, TrackingEntry, Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -142,10 +142,16 @@ pub(super) fn plan_endpoints(
     Ok(())
 }
 
-/// How long endpoints of a pool keep their flows when they are drained: as long as any of its services says.
+/// How long endpoints of a pool keep their flows when they are drained: as long as any of its services says. Where it
+/// has none, it may have had one just now.
 fn drain_ns(model: &Model, pool: usize) -> u64 {
-    let services = model.services.iter().filter(|service| service.pool == pool);
-    nanoseconds(services.map(|service| service.drain).max().unwrap_or_default())
+    let of_pool = model.services.iter().filter(|service| service.pool == pool);
+    of_pool.map(|service| nanoseconds(service.drain)).max().unwrap_or_else(|| longest_drain_ns(model))
+}
+
+/// The longest time of any service.
+pub(super) fn longest_drain_ns(model: &Model) -> u64 {
+    nanoseconds(model.services.iter().map(|service| service.drain).max().unwrap_or_default())
 }
 
 /// The state of an endpoint that is configured.
@@ -259,31 +265,35 @@ fn tombstone(entry: EndpointEntry, drain_ns: u64, ends: bool, now_ns: u64, image
     with_health(entry, health_of(&entry), now_ns)
 }
 
-/// Keeps replies of endpoints that were removed and may still have flows, and of those whose pool is another service's
-/// now, or nobody's, while the change of the listener's table is under way.
+/// Replies of endpoints that a listener has no more and that may still have flows of it: they were removed, or its pool
+/// is another one and the change is under way.
 pub(super) fn keep_replies(environment: &Environment<'_>, observed: &Image, image: &mut Image) {
+    let under_way = |entry: &TrackingEntry| entry.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0;
+    let changing: BTreeSet<u32> =
+        image.tracking.iter().filter(|(_, entry)| under_way(entry)).map(|(&id, _)| id).collect();
+    let removed = |entry: &EndpointEntry| entry.state & ENDPOINT_REMOVED != 0;
+    if changing.is_empty() && !image.endpoints.values().any(removed) {
+        return;
+    }
     let listeners: BTreeSet<u32> = image.listener_values().map(|(.., value)| value.id).collect();
-    let under_way = |listener: u32| {
-        let change = TRACKING_OPEN | TRACKING_CLOSING;
-        image.tracking.get(&listener).is_some_and(|entry| entry.flags & change != 0)
-    };
-    let kept: Vec<_> = observed
-        .replies
-        .iter()
-        .filter(|(key, _)| !image.replies.contains_key(key))
-        .filter_map(|(key, words)| {
-            let ReplyKey::Ports { vnet, address, protocol, ports } = *key else { return None };
-            let value = ReplyValue::from_words(*words);
-            let entry = image.endpoints.get(&value.endpoint)?;
-            let may_have_flows = entry.state & ENDPOINT_REMOVED != 0 || under_way(value.listener);
-            (may_have_flows && !is_released(entry, environment.now_ns) && listeners.contains(&value.listener))
-                .then_some((*key, *words, ReplyKey::Origin { vnet, address }, protocol, ports.length))
-        })
-        .collect();
-    for (key, words, origin, protocol, length) in kept {
-        image.replies.insert(key, words);
-        if length < PortBlock::WHOLE {
-            add_lengths(image.replies.entry(origin).or_default(), protocol, 1 << length);
+    for (key, value) in observed.reply_values() {
+        let ReplyKey::Ports { vnet, address, protocol, ports } = key else { continue };
+        let Some(entry) = image.endpoints.get(&value.endpoint) else { continue };
+        let kept = if removed(entry) {
+            !is_released(entry, environment.now_ns)
+        } else {
+            changing.contains(&value.listener)
+        };
+        if !kept || !listeners.contains(&value.listener) || image.replies.contains_key(&key) {
+            continue;
+        }
+        image.replies.insert(key, value.to_words());
+        if let Some(&id) = observed.addresses.get(&entry.address) {
+            image.addresses.insert(entry.address, id);
+        }
+        if ports.length < PortBlock::WHOLE {
+            let origin = image.replies.entry(ReplyKey::Origin { vnet, address }).or_default();
+            add_lengths(origin, protocol, 1 << ports.length);
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     net::next_hop::NextHop,
 };
 
+mod changes;
 mod drains;
 mod policies;
 mod vips;

@@ -10,7 +10,7 @@ use lbx_common::{
 
 use super::{
     changes::FlowFacts,
-    endpoints::SETTLE_NS,
+    endpoints::{SETTLE_NS, longest_drain_ns},
     nanoseconds,
     services::{listener_ids, listeners_of},
 };
@@ -45,7 +45,8 @@ impl<'a> Uses<'a> {
 
     /// How long an endpoint keeps its flows that is not configured any more.
     pub fn drain_ns(&self, id: u16) -> u64 {
-        self.get(id).map_or(0, |one| one.drain_ns)
+        // One without weight is in no table, and one that came while a change was open may not be in the one before.
+        self.get(id).map_or_else(|| longest_drain_ns(self.model), |one| one.drain_ns)
     }
 
     /// Whether an endpoint that takes no new flows has none left. Known only where every flow has a pin.
@@ -65,10 +66,10 @@ fn uses(model: &Model, observed: &Image) -> BTreeMap<u16, Use> {
             let entry = observed.tracking.get(&id).copied().unwrap_or_default();
             let all = service.tracking == ConnectionTracking::Always
                 && entry.flags & (TRACKING_ALWAYS | TRACKING_FULL) == TRACKING_ALWAYS;
-            let pinned_ns = match entry.always_ns {
+            let pinned_ns = match entry.always_secs {
                 0 => None,
                 1 => Some(0),
-                since_ns => Some(since_ns.saturating_add(idle_ns)),
+                since_secs => Some((u64::from(since_secs) * 1_000_000_000).saturating_add(idle_ns)),
             };
             let drain_ns = nanoseconds(service.drain);
             by_listener.insert(id, Use { drain_ns, pinned_ns: pinned_ns.filter(|_| all) });

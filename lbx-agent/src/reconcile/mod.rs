@@ -277,8 +277,7 @@ impl Reconciler {
     /// Pins are looked at while there may be any that matter.
     fn schedule_sweep(&mut self) {
         if self.meaning.is_none() {
-            let needed =
-                plan::needs_sweeps(&self.image) || self.sweeper.found.tcp + self.sweeper.found.udp > 0;
+            let needed = plan::needs_sweeps(&self.image) || self.sweeper.found.pins() > 0;
             self.next_sweep = needed.then(|| self.sweep_began + SWEEP_INTERVAL);
         }
     }

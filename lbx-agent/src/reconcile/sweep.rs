@@ -37,7 +37,7 @@ struct Listener {
     vip: Address,
     v6: bool,
     protocol: u8,
-    tracking: u64,
+    tracking: u32,
 }
 
 /// What pins mean under an image of the maps.
@@ -121,6 +121,13 @@ pub struct Found {
     pub by_endpoint: BTreeMap<u16, u64>,
 }
 
+impl Found {
+    /// All of them.
+    pub const fn pins(&self) -> usize {
+        self.tcp + self.udp
+    }
+}
+
 /// Goes round all pins.
 #[derive(Default)]
 pub struct Sweeper {
@@ -173,7 +180,7 @@ impl Sweeper {
         }
         let [tcp_ns, udp_ns] = meaning.idle_ns;
         let idle_ns = if udp { udp_ns } else { tcp_ns };
-        let mut is_over = pin.idle_ns(udp, now_ns) > lifetime(pin, idle_ns);
+        let mut is_over = pin.idle_ns(udp, now_ns) > lifetime(pin, udp, idle_ns);
         let record: PinRecord = memory.read(records, place);
         let listener = meaning.listeners.get(&record.listener).filter(|_| pin.is_of(record.hash));
         let base = listener.and_then(|listener| meaning.base(listener, &record));
@@ -218,3 +225,6 @@ impl Sweeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

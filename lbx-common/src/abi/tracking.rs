@@ -6,22 +6,22 @@ use super::{Target, Words};
 use crate::hash::mix;
 
 /// Flag: unpinned flows go by the table before; the change is open.
-pub const TRACKING_OPEN: u64 = 1;
+pub const TRACKING_OPEN: u32 = 1;
 /// Flag: unpinned flows go by the current table, pinned ones may be elsewhere; the change is closing.
-pub const TRACKING_CLOSING: u64 = 2;
+pub const TRACKING_CLOSING: u32 = 2;
 /// Flag: any packet may be an exception, whatever the two tables say of its slot.
-pub const TRACKING_EVERY: u64 = 4;
+pub const TRACKING_EVERY: u32 = 4;
 /// Flag: the table before was looked up by another hash.
-pub const TRACKING_REHASHED: u64 = 8;
+pub const TRACKING_REHASHED: u32 = 8;
 /// Flag: every flow is pinned, also where hash and table would do.
-pub const TRACKING_ALWAYS: u64 = 16;
+pub const TRACKING_ALWAYS: u32 = 16;
 /// Flag: replies may prove flows to be exceptions. Always set with any other.
-pub const TRACKING_ON: u64 = 32;
+pub const TRACKING_ON: u32 = 32;
 /// Flag: the service has its share of the pins; no more are made.
-pub const TRACKING_FULL: u64 = 64;
+pub const TRACKING_FULL: u32 = 64;
 
 /// Flag: flows of a source go where its last ones went, for a time.
-pub const TRACKING_AFFINITY: u64 = 128;
+pub const TRACKING_AFFINITY: u32 = 128;
 
 /// What is under way at a listener; all-zero = nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -35,14 +35,17 @@ pub struct TrackingEntry {
     pub opened_ns: u64,
     /// When an open change starts to close.
     pub deadline_ns: u64,
-    /// Since when every flow has been pinned, 1 = from the first one on; 0 = they are not.
-    pub always_ns: u64,
+    /// The table after the change, as the listener has it.
+    pub current: Target,
+    /// Since when every flow has been pinned, in seconds of the monotonic clock, 1 = from the first one on; 0 = they are
+    /// not.
+    pub always_secs: u32,
     /// With `TRACKING_AFFINITY`: for how many seconds a source without a new flow is remembered.
     pub affinity_secs: u32,
+    /// `TRACKING_…`. In the last word, which is written first.
+    pub flags: u32,
     /// The same for all listeners of a service: [`AffinityKey::service`].
     pub affinity_service: u32,
-    /// `TRACKING_…`. The last word, which is written first.
-    pub flags: u64,
 }
 
 /// A flow as both directions see it: that of the client's packets.
@@ -225,11 +228,20 @@ impl Pin {
         Self((self.0 & !Self::AGE) | ((now_ns >> unit) & 0xff) << 16)
     }
 
-    /// Time since the last packet in nanoseconds, to a unit; correct up to 255 units.
+    /// Time since the last packet in nanoseconds, to a unit; correct up to 254 units.
+    ///
+    /// Another CPU may have touched it when the next unit had begun there already: that is no age of 255 units.
     #[inline(always)]
     pub const fn idle_ns(self, udp: bool, now_ns: u64) -> u64 {
         let unit = self.unit(udp);
-        ((now_ns >> unit).wrapping_sub(self.0 >> 16) & 0xff) << unit
+        let age = (now_ns >> unit).wrapping_sub(self.0 >> 16) & 0xff;
+        if age == 0xff { 0 } else { age << unit }
+    }
+
+    /// What ages are told in, in nanoseconds.
+    #[inline(always)]
+    pub const fn unit_ns(self, udp: bool) -> u64 {
+        1 << self.unit(udp)
     }
 
     #[inline(always)]
@@ -296,6 +308,15 @@ mod tests {
         assert_eq!(pin.endpoint(), 77);
         assert!(!Pin::default().is_of(0) && Pin::default().is_free());
         assert!(pin.with(Pin::CLIENT_ENDED).is_of(0xdead_beef_1234_5678));
+    }
+
+    #[test]
+    fn a_pin_that_was_touched_by_a_clock_that_is_ahead_is_fresh() {
+        for (udp, unit) in [(false, 1_u64 << 36), (true, 1 << 31)] {
+            let pin = Pin::new(u64::MAX, 1, udp, 300 * unit);
+            assert_eq!(pin.idle_ns(udp, 300 * unit - 1), 0);
+            assert_eq!(pin.idle_ns(udp, 301 * unit), unit);
+        }
     }
 
     #[test]
