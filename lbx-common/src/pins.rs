@@ -66,20 +66,31 @@ const fn bucket_of(hash: u64, choice: u32, buckets: u32) -> u32 {
 }
 
 /// The buckets that a flow's pin may be in, of so many.
-pub const fn buckets_of(hash: u64, buckets: u32) -> [u32; 2] {
+#[inline(always)]
+const fn buckets_of(hash: u64, buckets: u32) -> [u32; 2] {
     [bucket_of(hash, 0, buckets), bucket_of(hash, 1, buckets)]
+}
+
+/// The places that a flow's pin may be in, in the order in which a free one is looked for.
+pub fn places_of(hash: u64, buckets: u32) -> impl Iterator<Item = u32> {
+    let [one, other] = buckets_of(hash, buckets);
+    let rest = (0..PINS_PER_BUCKET).flat_map(move |place| {
+        let second = [Some(place_in(other, place)), (place >= FIRST_PLACES).then(|| place_in(one, place))];
+        second.into_iter().flatten()
+    });
+    (0..FIRST_PLACES).map(move |place| place_in(one, place)).chain(rest)
 }
 
 /// The first place of a flow whose pin is such a one, or [`NOWHERE`].
 #[inline(always)]
 fn first<T: Tables>(tables: &T, udp: bool, hash: u64, is_such: impl Fn(Pin) -> bool) -> u32 {
     let Some(node) = tables.node() else { return NOWHERE };
-    for choice in 0..2 {
-        let index = bucket_of(hash, choice, node.pin_buckets);
+    let [one, other] = buckets_of(hash, node.pin_buckets);
+    for index in [one, other] {
         let Some(bucket) = tables.pin_bucket(udp, index) else { return NOWHERE };
         for place in 0..PINS_PER_BUCKET {
             if is_such(bucket.get(place)) {
-                return index.wrapping_mul(PINS_PER_BUCKET).wrapping_add(place);
+                return place_in(index, place);
             }
         }
     }
@@ -96,7 +107,40 @@ pub fn find<T: Tables>(tables: &T, udp: bool, hash: u64) -> u32 {
 /// A free place for a flow's pin, or [`NOWHERE`].
 #[inline(never)]
 fn find_free<T: Tables>(tables: &T, udp: bool, hash: u64) -> u32 {
-    tables.forget(first(tables, udp, hash, Pin::is_free))
+    tables.forget(first_free(tables, udp, hash))
+}
+
+/// Places of a flow's first bucket that are used before those of the second: more is less cache lines for each packet,
+/// and fewer leave more places in use before both buckets of some flow are full. With five, of pins at the limit six in
+/// ten thousand find none, and with half as many hardly any is in its second bucket.
+const FIRST_PLACES: u32 = 5;
+
+#[inline(always)]
+fn first_free<T: Tables>(tables: &T, udp: bool, hash: u64) -> u32 {
+    let Some(node) = tables.node() else { return NOWHERE };
+    let [one, other] = buckets_of(hash, node.pin_buckets);
+    let (Some(first), Some(second)) = (tables.pin_bucket(udp, one), tables.pin_bucket(udp, other)) else {
+        return NOWHERE;
+    };
+    for place in 0..FIRST_PLACES {
+        if first.get(place).is_free() {
+            return place_in(one, place);
+        }
+    }
+    for place in 0..PINS_PER_BUCKET {
+        if second.get(place).is_free() {
+            return place_in(other, place);
+        }
+        if place >= FIRST_PLACES && first.get(place).is_free() {
+            return place_in(one, place);
+        }
+    }
+    NOWHERE
+}
+
+#[inline(always)]
+const fn place_in(bucket: u32, place: u32) -> u32 {
+    bucket.wrapping_mul(PINS_PER_BUCKET).wrapping_add(place)
 }
 
 /// Place of a pin whose time is over, or [`NOWHERE`].

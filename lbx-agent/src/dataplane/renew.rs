@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray};
 use lbx_common::{
     abi::{
-        ABI_VERSION, Affinity, AffinityKey, FlowKey, HalfOpen, NodeEntry, PINS_PER_BUCKET, Pin, PinRecord,
-        Words as _, map_name,
+        ABI_VERSION, Affinity, AffinityKey, FlowKey, HalfOpen, NodeEntry, Pin, PinRecord, Words as _,
+        map_name,
     },
-    pins::buckets_of,
+    pins::places_of,
 };
 use nix::sys::mman::ProtFlags;
 
@@ -160,8 +160,7 @@ impl Before {
 /// by its hash, as when there was no room for it in the first place.
 fn put(memory: &mut impl Memory, (pins, records): (MapId, MapId), pin: Pin, record: PinRecord) {
     let buckets = memory.elements(pins);
-    let of_bucket = |bucket: u32| bucket * PINS_PER_BUCKET..(bucket + 1) * PINS_PER_BUCKET;
-    let places = || buckets_of(record.hash, buckets).into_iter().flat_map(of_bucket);
+    let places = || places_of(record.hash, buckets);
     let at = |place: &u32| Pin(memory.load(pins, *place as usize));
     let place = places().find(|place| at(place).is_of(record.hash));
     let Some(place) = place.or_else(|| places().find(|place| at(place).is_free())) else { return };

@@ -1,10 +1,10 @@
 //! What is measured: a packet, where it arrives, how packets differ, and what it should take.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use etherparse::{PacketBuilder, TcpOptionElement};
-use lbx_common::api::Forwarding;
+use lbx_common::api::{ConnectionTracking, Forwarding};
 
 use super::services::{FIRST_VIP, services};
 use crate::{
@@ -32,6 +32,8 @@ pub const REFERENCE: &str = "nat, tcp, gre";
 pub enum Counted {
     /// As a client's, once by its listener.
     In,
+    /// The same, looked up by what is remembered, and all by the endpoint that the flows are pinned to.
+    Pinned,
     /// As an endpoint's.
     Out,
     /// They are not lbx's.
@@ -78,6 +80,31 @@ pub struct Labs {
     world: Lab,
     some: Lab,
     many: Lab,
+    tracked: Lab,
+}
+
+/// The endpoint that has a pin of each of 1,048,576 flows, where tables would spread them over sixteen.
+pub const PINNED: (&str, &str) = ("p0", "e3");
+
+/// One service whose flows are all pinned, and their pins.
+fn tracked() -> Result<Lab> {
+    let mut config = services(1, 1, 16, Forwarding::Nat);
+    // At the limit itself, some find both of their buckets full.
+    config.limits.pins = (MANY + 1) / 2 * 3;
+    for service in &mut config.services {
+        service.connection_tracking = ConnectionTracking::Always;
+    }
+    let mut lab = Lab::new(&config).context("a service whose flows are pinned")?;
+    // As `bench_wrap` makes them.
+    let flows = (0..=MANY).map(|flow| {
+        let [first, second, ..] = CLIENT.octets();
+        let [_, port, third, fourth] = flow.to_be_bytes();
+        let client = SocketAddrV4::new([first, second, third, fourth].into(), 0x8000 | u16::from(port));
+        (client, SocketAddrV4::new(FIRST_VIP, 80))
+    });
+    let pinned = lab.pin(flows, PINNED)?;
+    ensure!(pinned == MANY as usize + 1, "only {pinned} of {MANY} flows found a place for a pin");
+    Ok(lab)
 }
 
 impl Labs {
@@ -86,6 +113,7 @@ impl Labs {
             world: Lab::new(&world::config())?,
             some: Lab::new(&services(64, 64, 16, Forwarding::Nat)).context("64 services")?,
             many: Lab::new(&services(4096, 256, 64, Forwarding::Dsr)).context("4096 services")?,
+            tracked: tracked()?,
         })
     }
 }
@@ -186,6 +214,22 @@ fn many_flows(labs: &Labs) -> Result<Vec<Case<'_>>> {
         one_service("nat, tcp, gre, SYN of 1 M flows", syn(vip)?),
         services("nat, tcp, gre, 64 services, 1 M flows", &labs.some, 63, 90.0),
         services("dsr, tcp, gre, 4096 services, 1 M flows", &labs.many, 4095, 300.0),
+        Case {
+            counted: Counted::Pinned,
+            ..services("nat, tcp, gre, tracked, 1 M pins", &labs.tracked, 0, 300.0)
+        },
+        // How much of that is due to memory.
+        Case {
+            counted: Counted::Pinned,
+            flows: 1,
+            ..services("nat, tcp, gre, tracked, one pin", &labs.tracked, 0, 300.0)
+        },
+        // Each is remembered as half-open.
+        Case {
+            frame: syn(FIRST_VIP)?,
+            aim: Target::None,
+            ..services("nat, tcp, gre, tracked, SYN of 1 M flows", &labs.tracked, 0, 0.0)
+        },
     ])
 }
 

@@ -16,14 +16,14 @@ use aya::{
     maps::{Array, ProgramArray},
     programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp},
 };
-use lbx_common::api::Traffic;
+use lbx_common::{api::Traffic, track::Event};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
 
 use self::{
-    cases::{Case, Counted, Labs, REFERENCE},
+    cases::{Case, Counted, Labs, PINNED, REFERENCE},
     report::{Line, Measured},
 };
 pub use self::{
@@ -60,10 +60,9 @@ pub fn datapath(samples: usize, only: &str, progress: &mut dyn FnMut(usize)) -> 
         for (case, measured) in cases.iter().zip(&mut measured) {
             // What is measured first finds the caches of another case.
             harness.run(case, &case.target, RUNS / 10)?;
-            let before = case.lab.listener_traffic()?;
+            let before = Counts::of(case)?;
             measured.case.push(harness.run(case, &case.target, RUNS)?);
-            let after = case.lab.listener_traffic()?;
-            case.took_its_path(before, after, RUNS)?;
+            case.took_its_path(before, Counts::of(case)?, RUNS)?;
             measured.floor.push(harness.run(case, case.floor, RUNS)?);
             measured.wrapper.push(harness.run(case, EMPTY, RUNS)?);
         }
@@ -145,19 +144,50 @@ impl Harness {
     }
 }
 
+/// What the programs have counted.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    /// By listeners.
+    listeners: Traffic,
+    /// Packets to the endpoint with pins, and those that were looked up in what is remembered.
+    pinned: (u64, u64),
+}
+
+impl Counts {
+    fn of(case: &Case<'_>) -> Result<Self> {
+        let (pool, endpoint) = PINNED;
+        let pinned = if case.counted == Counted::Pinned {
+            let to_endpoint = case.lab.endpoint_traffic(pool, endpoint)?.in_packets;
+            (to_endpoint, case.lab.flows(Event::Tracked)?)
+        } else {
+            (0, 0)
+        };
+        Ok(Self { listeners: case.lab.listener_traffic()?, pinned })
+    }
+}
+
 impl Case<'_> {
     /// Each packet was counted where it should be, and nowhere else.
-    fn took_its_path(&self, before: Traffic, after: Traffic, runs: u32) -> Result<()> {
-        let (came, went) = (after.in_packets - before.in_packets, after.out_packets - before.out_packets);
+    fn took_its_path(&self, before: Counts, after: Counts, runs: u32) -> Result<()> {
+        let (new, old) = (after.listeners, before.listeners);
+        let came = (new.in_packets - old.in_packets, new.out_packets - old.out_packets);
+        let pinned = (after.pinned.0 - before.pinned.0, after.pinned.1 - before.pinned.1);
+        let runs = u64::from(runs);
         let expected = match self.counted {
-            Counted::In => (u64::from(runs), 0),
-            Counted::Out => (0, u64::from(runs)),
-            Counted::Nowhere => (0, 0),
+            Counted::In => ((runs, 0), (0, 0)),
+            Counted::Pinned => ((runs, 0), (runs, runs)),
+            Counted::Out => ((0, runs), (0, 0)),
+            Counted::Nowhere => ((0, 0), (0, 0)),
         };
         ensure!(
-            (came, went) == expected,
-            "{}: of {runs} packets {came} were counted on their way in and {went} out: the figure is void",
-            self.name
+            (came, pinned) == expected,
+            "{}: of {runs} packets {} were counted on their way in and {} out, {} to the endpoint with pins and {} \
+             as tracked: the figure is void",
+            self.name,
+            came.0,
+            came.1,
+            pinned.0,
+            pinned.1
         );
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod devices;
 mod host;
 mod model;
+mod pins;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,12 +19,13 @@ use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, 
 use lbx_agent::{
     config::{self, model::Model},
     dataplane::{Counters as _, Image, Loaded, Pins, Sizes, apply, diff, load},
-    plan::listener_ids,
+    plan::{endpoint_ids, listener_ids},
 };
 use lbx_common::{
     abi::program_name,
     api::{Config, Traffic},
     reason::DropReason,
+    track::Event,
 };
 
 pub use self::devices::{Devices, planned};
@@ -225,6 +227,22 @@ impl Lab {
             sum.tcp_syns += one.tcp_syns;
         }
         Ok(sum)
+    }
+
+    /// Counters of an endpoint, by pool and name.
+    pub fn endpoint_traffic(&self, pool: &str, endpoint: &str) -> Result<Traffic> {
+        Ok(self.loaded.counters.endpoint(u32::from(self.endpoint_id(pool, endpoint)?))?)
+    }
+
+    fn endpoint_id(&self, pool: &str, endpoint: &str) -> Result<u16> {
+        let ids = endpoint_ids(&self.model, &self.image);
+        let id = ids.get(&(pool.to_owned(), endpoint.to_owned()));
+        id.copied().with_context(|| format!("there is no endpoint {pool}/{endpoint}"))
+    }
+
+    /// How often something happened to flows that are remembered.
+    pub fn flows(&self, event: Event) -> Result<u64> {
+        Ok(self.loaded.counters.flows(event)?)
     }
 
     /// What the kernel knows of each program, by name.
