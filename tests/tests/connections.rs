@@ -139,6 +139,28 @@ fn connections_do_not_notice_an_agent_that_ends_and_starts_again_and_again() {
 }
 
 #[test]
+fn connections_that_are_used_outlive_the_time_of_a_change() {
+    const TRANSITION: Duration = Duration::from_secs(6);
+    let mut config = config::whole();
+    config.timers.transition = TRANSITION;
+    let (topology, agent) = start_healthy(&config).unwrap();
+    let client = topology.client();
+    let mut crowd = Crowd::gather(&client, EAST, crowd_size()).unwrap();
+    let more = topology.east.more_origins(4).unwrap();
+    config.pools[0].endpoints.extend(more.iter().map(|(endpoint, _)| endpoint.clone()));
+    agent.change(&config, PATIENCE).unwrap();
+    agent.wait_until_healthy(PATIENCE).unwrap();
+    // The verdicts on the new ones are no changes; the time began before.
+    let began = Instant::now();
+    while began.elapsed() < TRANSITION + Duration::from_secs(2) {
+        crowd.go_on().unwrap();
+        crowd.wake("a change whose time is over").unwrap();
+    }
+    assert!(new_connections(&client, 60).len() > 2, "new connections go by the new table");
+    crowd.disperse().unwrap();
+}
+
+#[test]
 fn connections_wait_for_an_endpoint_that_is_down_and_new_ones_do_not() {
     let (topology, agent) = start_healthy(&config::whole()).unwrap();
     let client = topology.client();

@@ -30,6 +30,7 @@ use crate::{
 
 mod changes;
 mod drains;
+mod order;
 mod policies;
 mod vips;
 
@@ -68,7 +69,7 @@ fn world() -> impl Strategy<Value = World> {
 fn limits() -> Limits {
     Limits {
         listeners: 16,
-        endpoints: 64,
+        endpoints: 128,
         tunnels: 8,
         virtual_networks: 8,
         table_slots: 65_536,
@@ -95,8 +96,12 @@ impl World {
     }
 
     fn model(&self) -> Model {
+        config::validate(self.config()).unwrap()
+    }
+
+    fn config(&self) -> Config {
         let vnets = (0_u8..).zip(&self.vnets).filter(|(_, (there, ..))| *there);
-        let config = Config {
+        Config {
             node: Node {
                 interfaces: vec![Interface {
                     name: "eth0".to_owned(),
@@ -119,8 +124,7 @@ impl World {
                 .map(|(i, &(_, _, _, v6))| service(i, v6))
                 .collect(),
             ..Config::default()
-        };
-        config::validate(config).unwrap()
+        }
     }
 
     fn pool(&self, index: u8, (drawn, monitored, _, v6): &(Vec<Drawn>, bool, bool, bool)) -> Pool {
@@ -211,10 +215,15 @@ fn service(i: u8, v6: bool) -> Service {
 
 /// What a world makes of the maps as `observed`.
 fn planned(world: &World, observed: &Image) -> Image {
-    let (model, next_hops, verdicts) = (world.model(), world.next_hops(), world.verdicts());
+    planned_at(&world.model(), world, NOW_NS, &FlowFacts::default(), observed)
+}
+
+/// The same of a model of it at some time.
+fn planned_at(model: &Model, world: &World, now_ns: u64, flows: &FlowFacts, observed: &Image) -> Image {
+    let (next_hops, verdicts) = (world.next_hops(), world.verdicts());
     let environment = Environment {
-        now_ns: NOW_NS,
-        flows: &FlowFacts::default(),
+        now_ns,
+        flows,
         vlans: &BTreeMap::new(),
         node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
         sizes: &Sizes::new(&limits()),
@@ -223,7 +232,7 @@ fn planned(world: &World, observed: &Image) -> Image {
         verdicts: &verdicts,
         tunnel_verdicts: &Verdicts::new(),
     };
-    plan(&model, &environment, observed).unwrap()
+    plan(model, &environment, observed).unwrap()
 }
 
 /// Fails where something is pointed at that is not there.

@@ -34,12 +34,12 @@ use self::{
     findings::{Findings, Name},
     handle::Command,
     path_mtus::PathMtus,
-    sweep::{Meaning, Sweeper},
     targets::{Known, probed, remotes, targets},
 };
 pub use self::{
     handle::Handle,
     kernel::{Found, Kernel, KernelError},
+    sweep::{Meaning, Sweeper},
 };
 use crate::{
     config::model::{Model, Tunnel, Vnet},

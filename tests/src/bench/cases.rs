@@ -90,7 +90,7 @@ pub const PINNED: (&str, &str) = ("p0", "e3");
 fn tracked() -> Result<Lab> {
     let mut config = services(1, 1, 16, Forwarding::Nat);
     // At the limit itself, some find both of their buckets full.
-    config.limits.pins = (MANY + 1) / 2 * 3;
+    config.limits.pins = MANY + MANY / 2;
     for service in &mut config.services {
         service.connection_tracking = ConnectionTracking::Always;
     }

@@ -43,7 +43,7 @@ pub fn check(input: &[u8]) {
     model.limits = SMALL;
     let devices = Devices::imagined();
     // What does not fit is said; where it does, there is nothing left to do after one pass.
-    let Ok(image) = planned(&model, &devices, &[], &BTreeMap::new()) else { return };
+    let Ok(image) = planned(&model, &devices, &[], &BTreeMap::new(), &Image::default()) else { return };
     let sizes = Sizes::new(&model.limits);
     let mut memory = FakeMemory::new(|map| sizes.of(map));
     let steps = diff(&Image::observe(&memory), &image);

@@ -75,12 +75,13 @@ impl Devices {
     }
 }
 
-/// What the planner makes of the model on empty maps.
+/// What the planner makes of the model on maps that hold what was observed.
 pub fn planned(
     model: &Model,
     devices: &Devices,
     down: &[(&str, &str)],
     vlans: &BTreeMap<u32, (u32, u16)>,
+    observed: &Image,
 ) -> Result<Image> {
     let hop = NextHop {
         ifindex: devices.underlay,
@@ -115,5 +116,5 @@ pub fn planned(
         now_ns: 0,
         flows: &FlowFacts::default(),
     };
-    Ok(plan(model, &environment, &Image::default())?)
+    Ok(plan(model, &environment, observed)?)
 }

@@ -44,14 +44,14 @@ impl HostPipeline {
         let sizes = Sizes::new(&model.limits);
         let mut memory = FakeMemory::new(|map| sizes.of(map));
         let devices = Devices::imagined();
-        let image = planned(&model, &devices, &[], &BTreeMap::new())?;
+        let image = planned(&model, &devices, &[], &BTreeMap::new(), &Image::default())?;
         let steps = diff(&Image::observe(&memory), &image);
         apply(&mut memory, &mut NoCounters, &steps)?;
         Ok(Self::over(&memory, &devices))
     }
 
     /// Over a copy of maps that are filled.
-    pub(super) fn over(memory: &impl Memory, devices: &Devices) -> Self {
+    pub fn over(memory: &impl Memory, devices: &Devices) -> Self {
         Self { tables: ModelTables::new(memory, devices.routes()) }
     }
 
@@ -83,6 +83,27 @@ impl HostPipeline {
     /// Packets dropped so far, by vnet id and reason.
     pub fn drops(&self) -> BTreeMap<(u32, DropReason), u64> {
         self.tables.drops()
+    }
+
+    /// Takes the maps as they are now. What the programs alone know of stays: half-open flows, fragments, limits. Pins
+    /// that were not saved are lost.
+    pub fn reload(&mut self, memory: &impl Memory) {
+        self.tables.reload(memory);
+    }
+
+    /// Writes what the packets so far pinned into maps.
+    pub fn save_pins(&self, memory: &mut impl Memory) {
+        self.tables.save_pins(memory);
+    }
+
+    /// Stops the clock at a time.
+    pub fn set_clock(&mut self, now_ns: u64) {
+        self.tables.set_clock(now_ns);
+    }
+
+    /// Id of the endpoint that a client's packet went to since the last question.
+    pub fn delivered(&self) -> Option<u32> {
+        self.tables.delivered()
     }
 
     /// Forgets what the packets so far left behind: counters, fragments, limits.

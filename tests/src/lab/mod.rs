@@ -105,6 +105,7 @@ pub struct Lab {
     host: HostPipeline,
     /// Interface index of the public device.
     pub public: u32,
+    devices: Devices,
     netns: Netns,
     _removal: Guard,
 }
@@ -138,11 +139,28 @@ impl Lab {
         let mut loaded = load_programs(&root, &Sizes::new(&model.limits))?;
         let devices = Devices::make(&netns)?;
         let vlans = vlan.map(|vlan| (devices.public, (devices.underlay, vlan))).into_iter().collect();
-        let image = planned(&model, &devices, down, &vlans)?;
+        let image = planned(&model, &devices, down, &vlans, &Image::default())?;
         let steps = diff(&Image::observe(&loaded.memory), &image);
         apply(&mut loaded.memory, &mut loaded.counters, &steps)?;
         let host = HostPipeline::over(&loaded.memory, &devices);
-        Ok(Self { loaded, model, image, host, public: devices.public, netns, _removal: removal })
+        let public = devices.public;
+        Ok(Self { loaded, model, image, host, public, devices, netns, _removal: removal })
+    }
+
+    /// Makes the maps those of another configuration, as an agent does that finds them.
+    pub fn change(&mut self, config: &Config, down: &[(&str, &str)]) -> Result<()> {
+        let model = config::validate(config.clone()).map_err(|mistakes| anyhow!("{mistakes:?}"))?;
+        let observed = self.observed();
+        let image = planned(&model, &self.devices, down, &BTreeMap::new(), &observed)?;
+        apply(&mut self.loaded.memory, &mut self.loaded.counters, &diff(&observed, &image))?;
+        self.host = HostPipeline::over(&self.loaded.memory, &self.devices);
+        (self.model, self.image) = (model, image);
+        Ok(())
+    }
+
+    /// What the kernel's maps hold.
+    pub fn observed(&self) -> Image {
+        Image::observe(&self.loaded.memory)
     }
 
     /// Runs the program for `on` over a frame.

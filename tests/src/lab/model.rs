@@ -11,7 +11,8 @@ use lbx_agent::dataplane::{MapId, Memory, PrefixLists};
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        NodeEntry, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TunnelEntry, VnetEntry, Words,
+        NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TunnelEntry,
+        VnetEntry, Words,
     },
     api::Prefix,
     bytes::Address,
@@ -58,6 +59,9 @@ pub struct ModelTables {
     affinity: RefCell<BTreeMap<AffinityKey, Affinity>>,
     flow: Cell<Option<&'static Flow>>,
     pins: [Vec<PinBucket>; 2],
+    records: RefCell<BTreeMap<(bool, u32), PinRecord>>,
+    clock: Option<u64>,
+    delivered: Cell<Option<u32>>,
 }
 
 impl ModelTables {
@@ -90,7 +94,46 @@ impl ModelTables {
             affinity: RefCell::default(),
             flow: Cell::default(),
             pins: [MapId::PinsTcp, MapId::PinsUdp].map(|map| pins(memory, map)),
+            records: RefCell::default(),
+            clock: None,
+            delivered: Cell::default(),
         }
+    }
+
+    /// Copies the maps anew; what the programs alone know of stays.
+    pub fn reload(&mut self, memory: &impl Memory) {
+        let before = std::mem::replace(self, Self::new(memory, self.routes));
+        self.clock = before.clock;
+        self.half_open = before.half_open;
+        self.fragments = before.fragments;
+        self.limits = before.limits;
+        self.drops = before.drops;
+    }
+
+    /// Writes what the packets so far pinned into maps.
+    pub fn save_pins(&self, memory: &mut impl Memory) {
+        for (map, buckets) in [MapId::PinsTcp, MapId::PinsUdp].into_iter().zip(&self.pins) {
+            let pins = buckets.iter().flat_map(|bucket| (0..PINS_PER_BUCKET).map(|place| bucket.get(place)));
+            for (place, pin) in pins.enumerate() {
+                if memory.load(map, place) != pin.0 {
+                    memory.store(map, place, pin.0);
+                }
+            }
+        }
+        for ((udp, place), record) in self.records.take() {
+            let map = if udp { MapId::RecordsUdp } else { MapId::RecordsTcp };
+            memory.write(map, place, record);
+        }
+    }
+
+    /// Stops the clock at a time.
+    pub fn set_clock(&mut self, now_ns: u64) {
+        self.clock = Some(now_ns);
+    }
+
+    /// Id of the endpoint that a client's packet went to since the last question.
+    pub fn delivered(&self) -> Option<u32> {
+        self.delivered.take()
     }
 
     /// Forgets what the packets so far left behind.
@@ -204,7 +247,9 @@ impl Tables for ModelTables {
         if udp { of_udp } else { tcp }.get(index as usize)
     }
 
-    fn set_pin_record(&self, _: bool, _: u32, _: PinRecord) {}
+    fn set_pin_record(&self, udp: bool, place: u32, record: PinRecord) {
+        self.records.borrow_mut().insert((udp, place), record);
+    }
 
     fn may_pin(&self) -> bool {
         true
@@ -248,6 +293,9 @@ impl Tables for ModelTables {
     }
 
     fn now_ns(&self) -> u64 {
+        if let Some(now_ns) = self.clock {
+            return now_ns;
+        }
         // The first packet does not come at the time that an unused bucket has.
         1 + u64::try_from(self.start.elapsed().as_nanos()).expect("tests take less than 584 years")
     }
@@ -280,7 +328,11 @@ impl Tables for ModelTables {
 
     fn count_listener(&self, _: u32, _: Direction, _: u64) {}
 
-    fn count_endpoint(&self, _: u32, _: Direction, _: u64) {}
+    fn count_endpoint(&self, id: u32, direction: Direction, _: u64) {
+        if let Direction::In { .. } = direction {
+            self.delivered.set(Some(id));
+        }
+    }
 
     fn count_drop(&self, vnet: u32, reason: u8) {
         let reason = DropReason::from_number(reason).expect("reasons have numbers that there are");

@@ -1,0 +1,75 @@
+//! Sequences in which flows once were lost.
+
+use std::time::Duration;
+
+use crate::{
+    Change, Event, Run,
+    wanted::{Name, Times},
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The defaults.
+fn times() -> Times {
+    let [transition, tcp_idle, udp_idle, drain] = [7800, 7800, 30, 300].map(Duration::from_secs);
+    Times { transition, tcp_idle, udp_idle, drain }
+}
+
+fn change(change: Change) -> Event {
+    Event::Change(change, 0, false)
+}
+
+fn run(times: Times, events: &[Event]) {
+    let mut run = Run::new(times);
+    for &event in events {
+        run.happen(event);
+    }
+    run.go_on();
+}
+
+#[test]
+fn a_busy_connection_outlives_the_table_that_it_was_begun_by() {
+    for pool in [0, 2] {
+        let added: Name = (pool, 3);
+        let hour = 3600 * SECOND;
+        run(times(), &[change(Change::Add(added)), Event::Wait(hour, true), Event::Wait(2 * hour, true)]);
+    }
+}
+
+#[test]
+fn connections_stay_on_the_pool_that_their_service_had() {
+    run(times(), &[change(Change::Pool(1)), Event::Wait(60 * SECOND, true)]);
+    // Its endpoints are drained like those of any other.
+    run(times(), &[change(Change::Pool(1)), change(Change::Drain((0, 1), true)), Event::GoOn]);
+}
+
+#[test]
+fn an_endpoint_that_came_and_went_within_a_change_keeps_its_flows_when_it_is_removed() {
+    let name: Name = (0, 3);
+    run(
+        times(),
+        &[
+            change(Change::Add(name)),
+            Event::Begin(0, false, 12),
+            Event::GoOn,
+            Event::GoOn,
+            change(Change::Weight(name, 0)),
+            change(Change::Remove(name)),
+        ],
+    );
+}
+
+#[test]
+fn a_pin_on_an_endpoint_that_was_left_takes_no_flow_back() {
+    let without_drain = Times { drain: Duration::ZERO, ..times() };
+    let drained = change(Change::Drain((0, 1), true));
+    let [down, up] = [false, true].map(|up| Event::Verdict((0, 0), up));
+    run(without_drain, &[drained, Event::GoOn, Event::GoOn, down, up]);
+    // A client that gives its connection up and makes another from the same port.
+    let began = [down, Event::Begin(0, false, 12), Event::GoOn, Event::GoOn, up];
+    let down = Event::Verdict((0, 1), false);
+    let again = (0..40).map(Event::Again);
+    let events = [change(Change::Keep(0, false))].into_iter().chain(began).chain([down]).chain(again);
+    let events: Vec<_> = events.chain([Event::GoOn, Event::Verdict((0, 1), true), Event::GoOn]).collect();
+    run(times(), &events);
+}

@@ -1,0 +1,224 @@
+//! What the configuration says, and what a user may expect of each endpoint by that: written from README's account of
+//! changes, sharing nothing with the planner.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use lbx_common::api::{
+    AffinityKind, Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, Monitor, MonitorKind,
+    OnEndpointDown, Pool, Ports, Protocol, Service, SessionAffinity, Timers,
+};
+use lbx_tests::{
+    family::Family,
+    tunnel::Encap,
+    world::{self, Network},
+};
+
+/// Endpoints that a pool may have.
+pub const PLACES: usize = 5;
+/// The network of all endpoints.
+pub const NETWORK: Network = Network { encap: Encap::Gre, outer: Family::V4 };
+/// VIPs of the two services: with address translation, and with direct return.
+pub const VIPS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, 1)),
+];
+
+/// An endpoint: its pool and its place there. The first two pools are for the first service, the third one is that of
+/// the second.
+pub type Name = (usize, usize);
+
+/// What is configured of an endpoint, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "as in the configuration")]
+pub struct Origin {
+    pub there: bool,
+    pub enabled: bool,
+    pub drained: bool,
+    /// In tenths.
+    pub weight: u8,
+    /// The last verdict.
+    pub up: bool,
+    /// Until when it keeps flows, where it is drained or not there.
+    pub until_ns: Option<u64>,
+}
+
+/// Times of a run, which stay as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    pub transition: Duration,
+    pub tcp_idle: Duration,
+    pub udp_idle: Duration,
+    pub drain: Duration,
+}
+
+/// The configuration.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub times: Times,
+    pub origins: [[Origin; PLACES]; 3],
+    pub table_sizes: [u32; 3],
+    /// Pool of the first service.
+    pub pool: usize,
+    pub seed: u64,
+    pub tracking: [ConnectionTracking; 2],
+    pub keep: [bool; 2],
+    pub by_source: [bool; 2],
+}
+
+impl Wanted {
+    /// Three endpoints in each pool, all up.
+    pub fn new(times: Times) -> Self {
+        let origin = |place| Origin {
+            there: place < 3,
+            enabled: true,
+            drained: false,
+            weight: 10,
+            up: true,
+            until_ns: None,
+        };
+        Self {
+            times,
+            origins: [std::array::from_fn(origin); 3],
+            table_sizes: [1021; 3],
+            pool: 0,
+            seed: 1,
+            tracking: [ConnectionTracking::Auto; 2],
+            keep: [true; 2],
+            by_source: [false; 2],
+        }
+    }
+
+    pub fn origin(&self, (pool, place): Name) -> &Origin {
+        &self.origins[pool][place]
+    }
+
+    pub fn origin_mut(&mut self, (pool, place): Name) -> &mut Origin {
+        &mut self.origins[pool][place]
+    }
+
+    /// The pool of a service.
+    pub fn pool_of(&self, service: usize) -> usize {
+        if service == 0 { self.pool } else { 2 }
+    }
+
+    /// Whether new flows may go to an endpoint.
+    pub fn takes_new(&self, name: Name) -> bool {
+        let Origin { there, enabled, drained, weight, up, .. } = *self.origin(name);
+        there && enabled && !drained && weight > 0 && up
+    }
+
+    /// Whether flows that an endpoint has may stay there; of UDP not while it is down.
+    pub fn is_usable(&self, name: Name, service: usize, udp: bool, now_ns: u64) -> bool {
+        let origin = self.origin(name);
+        let released = origin.until_ns.is_some_and(|until_ns| until_ns <= now_ns);
+        origin.enabled && !released && (origin.up || !udp && self.keep[service])
+    }
+
+    /// Whether an endpoint is gone for good: what it had is over, also when it comes back.
+    pub fn is_over(&self, name: Name, now_ns: u64) -> bool {
+        let origin = self.origin(name);
+        !origin.enabled || !origin.there && origin.until_ns.is_none_or(|until_ns| until_ns <= now_ns)
+    }
+
+    pub fn config(&self) -> Config {
+        let Times { transition, tcp_idle, udp_idle, .. } = self.times;
+        Config {
+            node: world::node(),
+            limits: Limits {
+                listeners: 8,
+                endpoints: 64,
+                tunnels: 4,
+                virtual_networks: 2,
+                table_slots: 32_768,
+                prefixes: 8,
+                pins: 512,
+                ..Limits::default()
+            },
+            timers: Timers { transition, tcp_idle, udp_idle },
+            virtual_networks: vec![world::virtual_network(NETWORK)],
+            monitors: vec![monitor()],
+            pools: (0..3).map(|pool| self.pool_config(pool)).collect(),
+            services: (0..2).map(|service| self.service_config(service)).collect(),
+            ..Config::default()
+        }
+    }
+
+    fn pool_config(&self, pool: usize) -> Pool {
+        let there = (0..PLACES).filter(|&place| self.origins[pool][place].there);
+        let endpoint = |place| {
+            let Origin { enabled, drained, weight, .. } = self.origins[pool][place];
+            Endpoint {
+                port: (pool < 2).then_some(8080),
+                tunnels: if pool < 2 { Vec::new() } else { vec!["only".to_owned()] },
+                weight: f64::from(weight) / 10.0,
+                enabled,
+                drained,
+                ..Endpoint::new(endpoint_name(place), NETWORK.name(), address((pool, place)))
+            }
+        };
+        Pool {
+            name: pool_name(pool),
+            monitor: Some("m".to_owned()),
+            table_size: Some(self.table_sizes[pool]),
+            endpoints: there.map(endpoint).collect(),
+        }
+    }
+
+    fn service_config(&self, service: usize) -> Service {
+        let listen = [(Protocol::Tcp, 80), (Protocol::Udp, 53)];
+        let listen = listen.map(|(protocol, port)| Listen { protocol, ports: Ports::One(port) }).into();
+        let remembers = service == 0 && self.tracking[service] != ConnectionTracking::Off;
+        let affinity = SessionAffinity {
+            kind: AffinityKind::default(),
+            prefix_ipv4: 32,
+            prefix_ipv6: 128,
+            ttl: remembers.then_some(Duration::from_mins(2)),
+        };
+        Service {
+            forwarding: if service == 0 { Forwarding::Nat } else { Forwarding::Dsr },
+            drain: self.times.drain,
+            on_endpoint_down: if self.keep[service] { OnEndpointDown::Keep } else { OnEndpointDown::Reset },
+            connection_tracking: self.tracking[service],
+            session_affinity: self.by_source[service].then_some(affinity),
+            ..Service::new(
+                format!("s{service}"),
+                VIPS[service],
+                listen,
+                vec![pool_name(self.pool_of(service))],
+            )
+        }
+    }
+}
+
+pub fn pool_name(pool: usize) -> String {
+    format!("p{pool}")
+}
+
+pub fn endpoint_name(place: usize) -> String {
+    format!("e{place}")
+}
+
+/// Private address of an endpoint. No two have the same.
+pub fn address((pool, place): Name) -> IpAddr {
+    let last = u8::try_from(pool * 10 + place + 10).unwrap();
+    if pool < 2 {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    } else {
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into()
+    }
+}
+
+fn monitor() -> Monitor {
+    Monitor {
+        name: "m".to_owned(),
+        kind: MonitorKind::Tcp,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        retries: 0,
+        consecutive_up: 1,
+        consecutive_down: 1,
+    }
+}
