@@ -122,8 +122,8 @@ pub struct Reconciler {
     ids: BTreeMap<Name, u16>,
     /// A tunnel went down or came up: probes of endpoints may have to take other ones.
     rerouted: bool,
-    /// The maps are not what they should be: something failed.
-    unfinished: bool,
+    /// When to try again: the maps are not what they should be, since something failed.
+    retry: Option<Instant>,
     devices: Devices,
     outputs: Outputs,
     started: Instant,
@@ -156,7 +156,7 @@ impl Reconciler {
             tunnels: Findings::default(),
             ids: BTreeMap::new(),
             rerouted: false,
-            unfinished: false,
+            retry: None,
             devices: Devices::default(),
             outputs,
             started: Instant::now(),
@@ -229,12 +229,12 @@ impl Reconciler {
                     }
                     false
                 }
-                () = tokio::time::sleep(RETRY), if self.unfinished => true,
+                () = at(self.retry) => true,
             };
             if again && let Err(error) = self.converge() {
                 tracing::error!(%error, "cannot bring the data plane up to date; trying again");
             }
-            if self.rerouted && !self.unfinished {
+            if self.rerouted && self.retry.is_none() {
                 self.rerouted = false;
                 self.publish();
             }
@@ -243,7 +243,7 @@ impl Reconciler {
 
     /// Plans, and makes the maps so.
     fn converge(&mut self) -> Result<(), KernelError> {
-        self.unfinished = true;
+        self.retry = Some(Instant::now() + RETRY);
         let observed = Image::observe(&self.kernel.memory);
         let wanted = self.plan(&self.model, self.seed, &observed)?;
         self.ids = plan::endpoint_ids(&self.model, &wanted);
@@ -253,7 +253,7 @@ impl Reconciler {
         let left = |deadline_ns: u64| Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
         self.deadline = plan::next_deadline_ns(&wanted).map(|deadline_ns| Instant::now() + left(deadline_ns));
         self.image = wanted;
-        self.unfinished = false;
+        self.retry = None;
         self.schedule_sweep();
         Ok(())
     }

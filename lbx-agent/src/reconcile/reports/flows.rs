@@ -1,4 +1,4 @@
-//! Lists pins. All places are looked at in one go, while the task does nothing else: some milliseconds at default
+//! Lists pins. All places are looked at in one go, while the task does nothing else: tens of milliseconds at default
 //! limits.
 
 use std::{
