@@ -32,7 +32,6 @@ mod changes;
 mod drains;
 mod order;
 mod policies;
-mod verdicts;
 mod vips;
 
 /// The time of every pass.
