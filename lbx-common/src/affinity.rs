@@ -5,13 +5,12 @@ use crate::{
     abi::{Affinity, AffinityKey, TrackingEntry},
     hash::source_prefix,
     ip::IpAddress,
-    pins::Flow,
+    pins::{Flow, NANOSECONDS},
     select::NOBODY,
     tables::Tables,
     track::{client, is_possible, takes_new},
 };
 
-const NANOSECONDS: u64 = 1_000_000_000;
 /// What is known already is written again when it is this old.
 const REFRESH_NS: u64 = NANOSECONDS;
 

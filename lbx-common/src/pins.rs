@@ -16,7 +16,8 @@ use crate::{
 /// No place.
 pub const NOWHERE: u32 = u32::MAX;
 
-const NANOSECONDS: u64 = 1_000_000_000;
+/// In a second.
+pub const NANOSECONDS: u64 = 1_000_000_000;
 
 /// A packet of a flow, as far as it says where the flow lives. In the kernel it is not on the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

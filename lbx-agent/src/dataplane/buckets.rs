@@ -180,11 +180,10 @@ fn end_moves(memory: &mut impl Memory) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lbx_common::api::Prefix;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dataplane::{FakeMemory, PrefixLists, PrefixesError};
+    use crate::dataplane::{FakeMemory, Interfered, Write};
 
     const MAP: MapId = MapId::Listeners;
 
@@ -214,41 +213,14 @@ mod tests {
     }
 
     /// Memory that loses everything written after some number of stores: an agent that was killed there.
-    struct Killed {
-        memory: FakeMemory,
-        left: u64,
-    }
-
-    impl Memory for Killed {
-        fn replace(&mut self, _: MapId, _: usize, _: u64, _: u64) -> bool {
-            unreachable!("buckets are the agent's alone")
-        }
-
-        fn elements(&self, map: MapId) -> u32 {
-            self.memory.elements(map)
-        }
-        fn load(&self, map: MapId, index: usize) -> u64 {
-            self.memory.load(map, index)
-        }
-        fn store(&mut self, map: MapId, index: usize, value: u64) {
-            if self.left > 0 {
-                self.left -= 1;
-                self.memory.store(map, index, value);
-            }
-        }
-        fn grace(&mut self) {}
-        fn writes(&self) -> u64 {
-            self.memory.writes()
-        }
-        fn prefix_lists(&self) -> &PrefixLists {
-            self.memory.prefix_lists()
-        }
-        fn put_prefix(&mut self, _: u32, _: Prefix, _: u32) -> Result<(), PrefixesError> {
-            Ok(())
-        }
-        fn remove_prefix(&mut self, _: u32, _: Prefix) -> Result<(), PrefixesError> {
-            Ok(())
-        }
+    fn killed(memory: FakeMemory, mut left: u64) -> Interfered<impl FnMut(&mut FakeMemory, Write) -> bool> {
+        let before = move |_: &mut FakeMemory, write| {
+            assert_eq!(write, Write::Store, "buckets are the agent's alone");
+            let alive = left > 0;
+            left = left.saturating_sub(1);
+            alive
+        };
+        Interfered { memory, before }
     }
 
     #[test]
@@ -268,7 +240,7 @@ mod tests {
         let old: BTreeSet<_> = entries(&before, MAP).into_iter().collect();
         let mut mended = 0;
         for stores in 0..40 {
-            let mut killed = Killed { memory: before.clone(), left: stores };
+            let mut killed = killed(before.clone(), stores);
             put(&mut killed, MAP, [moving, moving], [moving, moving]).unwrap();
             let mut memory = killed.memory;
             mended += u32::from(mend(&mut memory));

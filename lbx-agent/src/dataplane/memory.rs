@@ -1,5 +1,8 @@
 //! Maps as arrays of 64-bit words: all that planning and applying need of the kernel.
 
+#[cfg(test)]
+pub mod interfered;
+
 use std::collections::BTreeMap;
 
 use lbx_common::{
@@ -70,6 +73,10 @@ impl MapId {
         Self::RecordsTcp,
         Self::RecordsUdp,
     ];
+
+    /// The maps of pins, those that say whose they are, and whether they are of UDP.
+    pub const PINS: [(Self, Self, bool); 2] =
+        [(Self::PinsTcp, Self::RecordsTcp, false), (Self::PinsUdp, Self::RecordsUdp, true)];
 
     /// Name in the object file and as pinned.
     pub const fn name(self) -> &'static str {

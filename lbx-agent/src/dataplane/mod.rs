@@ -23,6 +23,8 @@ pub use counters::{Counters, CountersError, KernelCounters, NoCounters};
 pub use diff::{ApplyError, Step, apply, diff, update_endpoint};
 pub use image::{Image, lines_for};
 pub use mapped::{KernelMemory, MapError, Region};
+#[cfg(test)]
+pub use memory::interfered::{Interfered, Write};
 pub use memory::{FakeMemory, MapId, Memory};
 pub use pins::{PinError, Pins};
 pub use prefixes::{KernelPrefixes, PrefixList, PrefixLists, PrefixesError};

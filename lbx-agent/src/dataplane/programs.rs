@@ -125,7 +125,7 @@ impl Sizes {
         written(MapId::Vnets, limits.virtual_networks.saturating_add(1));
         written(MapId::Policies, limits.listeners.saturating_add(1));
         written(MapId::Tracking, limits.listeners.saturating_add(1));
-        for (pins, records) in [(MapId::PinsTcp, MapId::RecordsTcp), (MapId::PinsUdp, MapId::RecordsUdp)] {
+        for (pins, records, _) in MapId::PINS {
             let buckets = pin_buckets(limits);
             written(pins, buckets);
             written(records, buckets.saturating_mul(PINS_PER_BUCKET));

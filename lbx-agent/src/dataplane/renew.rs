@@ -15,7 +15,7 @@ use lbx_common::{
 use nix::sys::mman::ProtFlags;
 
 use super::{
-    counters::{CountersError, KernelCounters},
+    counters::KernelCounters,
     image::Image,
     mapped::{KernelMemory, Region},
     memory::{MapId, Memory},
@@ -26,9 +26,6 @@ use super::{
 
 /// Older layouts that are read as the present one: what differs are words that they have as 0.
 const READABLE: [u32; 1] = [3];
-
-/// The maps of pins and those that say whose they are.
-const PINS: [(MapId, MapId); 2] = [(MapId::PinsTcp, MapId::RecordsTcp), (MapId::PinsUdp, MapId::RecordsUdp)];
 
 /// What is pinned.
 pub enum Pinned {
@@ -117,7 +114,7 @@ impl Before {
     }
 
     /// Copies counters.
-    pub fn copy_counters(&mut self, to: &mut KernelCounters) -> Result<(), CountersError> {
+    pub fn copy_counters(&mut self, to: &mut KernelCounters) -> Result<(), MapError> {
         let mut take = |name: &str| self.counters.remove(name);
         if let Some(data) = take(map_name::LISTENER_TRAFFIC) {
             copy(data, &mut to.listeners)?;
@@ -136,12 +133,8 @@ impl Before {
 
     /// Copies what is remembered of flows. Done before the new programs are attached, and again afterwards, for what
     /// came meanwhile.
-    pub fn copy_flows(
-        &self,
-        to: &mut KernelMemory,
-        remembered: &mut Remembered,
-    ) -> Result<(), CountersError> {
-        for (pins, records) in PINS {
+    pub fn copy_flows(&self, to: &mut KernelMemory, remembered: &mut Remembered) -> Result<(), MapError> {
+        for (pins, records, _) in MapId::PINS {
             for place in 0..self.memory.elements(records) {
                 let pin = Pin(self.memory.load(pins, place as usize));
                 let record: PinRecord = self.memory.read(records, place);
@@ -171,7 +164,7 @@ fn put(memory: &mut impl Memory, (pins, records): (MapId, MapId), pin: Pin, reco
 fn copy_entries<K: aya::Pod, V: aya::Pod>(
     from: Option<&HashMap<MapData, K, V>>,
     to: &mut HashMap<MapData, K, V>,
-) -> Result<(), CountersError> {
+) -> Result<(), MapError> {
     for entry in from.into_iter().flat_map(HashMap::iter) {
         // One that goes while all are walked through is over.
         let Ok((key, value)) = entry else { continue };
@@ -183,7 +176,7 @@ fn copy_entries<K: aya::Pod, V: aya::Pod>(
 fn copy<T: aya::Pod + Default + PartialEq>(
     from: MapData,
     to: &mut PerCpuArray<MapData, T>,
-) -> Result<(), CountersError> {
+) -> Result<(), MapError> {
     let from: PerCpuArray<MapData, T> = PerCpuArray::try_from(Map::PerCpuArray(from))?;
     for index in 0..from.len().min(to.len()) {
         let values = from.get(&index, 0)?;

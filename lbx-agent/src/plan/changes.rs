@@ -11,6 +11,7 @@ use lbx_common::{
         TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
     },
     api::ConnectionTracking,
+    pins::NANOSECONDS,
 };
 
 use super::{endpoints::SETTLE_NS, hosts::known_host, nanoseconds, planner::Environment};
@@ -179,7 +180,7 @@ impl<'a> Changes<'a> {
 
 /// A time in whole seconds, not before it.
 fn seconds(time_ns: u64) -> u32 {
-    u32::try_from(time_ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
+    u32::try_from(time_ns.div_ceil(NANOSECONDS)).unwrap_or(u32::MAX)
 }
 
 /// The next time at which something changes by itself: a change begins to close, or an endpoint's time to keep flows

@@ -6,6 +6,7 @@ use std::{cell::OnceCell, collections::BTreeMap};
 use lbx_common::{
     abi::{EndpointEntry, TRACKING_ALWAYS, TRACKING_FULL, Target},
     api::ConnectionTracking,
+    pins::NANOSECONDS,
 };
 
 use super::{
@@ -69,7 +70,7 @@ fn uses(model: &Model, observed: &Image) -> BTreeMap<u16, Use> {
             let pinned_ns = match entry.always_secs {
                 0 => None,
                 1 => Some(0),
-                since_secs => Some((u64::from(since_secs) * 1_000_000_000).saturating_add(idle_ns)),
+                since_secs => Some((u64::from(since_secs) * NANOSECONDS).saturating_add(idle_ns)),
             };
             let drain_ns = nanoseconds(service.drain);
             by_listener.insert(id, Use { drain_ns, pinned_ns: pinned_ns.filter(|_| all) });

@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
+use aya::maps::MapError;
 use lbx_common::api::{AttachMode, Family, LinkState};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
     config::model::{Model, Vnet},
     dataplane::{
-        ApplyError, AttachError, Attachments, Before, CountersError, Image, KernelCounters, KernelMemory,
-        LoadError, Memory, PinError, Pins, Remembered, Sizes, apply, diff, load, mend,
+        ApplyError, AttachError, Attachments, Before, Image, KernelCounters, KernelMemory, LoadError, Memory,
+        PinError, Pins, Remembered, Sizes, apply, diff, load, mend,
     },
     net::{
         NetError, netlink, next_hop,
@@ -41,7 +42,7 @@ pub enum KernelError {
     Apply(#[from] ApplyError),
     /// What flows need cannot be carried over.
     #[error("cannot carry over what is remembered of flows: {0}")]
-    CarryOver(#[from] CountersError),
+    CarryOver(#[from] MapError),
 }
 
 /// What an agent finds in the kernel before it starts.

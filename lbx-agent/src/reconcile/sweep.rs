@@ -14,7 +14,7 @@ use lbx_common::{
     bytes::{Address, Be16, Be32},
     hash::{flow_hash, scale},
     ip::IpAddress,
-    pins::lifetime,
+    pins::{NANOSECONDS, lifetime},
     select::table_hash,
     transport::Ports,
 };
@@ -26,10 +26,6 @@ use crate::{
 
 /// Buckets that are looked at in one go: some milliseconds where all are full.
 const PART: u32 = 4096;
-
-/// The maps of pins: places, records, whether they are of UDP.
-pub const MAPS: [(MapId, MapId, bool); 2] =
-    [(MapId::PinsTcp, MapId::RecordsTcp, false), (MapId::PinsUdp, MapId::RecordsUdp, true)];
 
 /// What pins are about, by listener id.
 struct Listener {
@@ -72,7 +68,7 @@ impl Meaning {
             takes_new: takes_new.collect(),
             tables: image.tables.clone(),
             seed: node.seed,
-            idle_ns: [u64::from(node.tcp_idle_secs).saturating_mul(1_000_000_000), node.udp_idle_ns],
+            idle_ns: [u64::from(node.tcp_idle_secs).saturating_mul(NANOSECONDS), node.udp_idle_ns],
             share: u64::from(node.pin_buckets) * u64::from(PINS_PER_BUCKET) / 2,
         }
     }
@@ -83,12 +79,7 @@ impl Meaning {
             let (client, vip) = (Address::from_words(record.client), listener.vip);
             self.owner(listener, client, vip, record.ports)
         } else {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "an IPv4 address is the low half of its word"
-            )]
-            let client = Be32(record.client[0] as u32);
-            self.owner(listener, client, Be32::from_entry(&listener.vip), record.ports)
+            self.owner(listener, Be32::of_words(record.client), Be32::from_entry(&listener.vip), record.ports)
         }
     }
 
@@ -151,7 +142,7 @@ impl Sweeper {
         let buckets = memory.elements(MapId::PinsTcp);
         let end = self.next.saturating_add(PART).min(buckets.saturating_mul(2));
         for bucket in self.next..end {
-            let [tcp, udp] = MAPS;
+            let [tcp, udp] = MapId::PINS;
             let (map, bucket) = if bucket < buckets { (tcp, bucket) } else { (udp, bucket - buckets) };
             let first = bucket * PINS_PER_BUCKET;
             for place in first..first + PINS_PER_BUCKET {
@@ -195,7 +186,6 @@ impl Sweeper {
         let Round { facts, by_listener, found } = &mut self.round;
         *if udp { &mut found.udp } else { &mut found.tcp } += 1;
         *found.by_endpoint.entry(pin.endpoint()).or_default() += 1;
-        facts.endpoints.insert(pin.endpoint());
         if pin.is_of(record.hash) {
             *by_listener.entry(record.listener).or_default() += 1;
             if exception {
@@ -210,6 +200,7 @@ impl Sweeper {
         let Round { mut facts, by_listener, found } = std::mem::take(&mut self.round);
         let full = by_listener.into_iter().filter(|&(_, pins)| pins >= meaning.share);
         facts.full = full.map(|(id, _)| id).collect();
+        facts.endpoints = found.by_endpoint.keys().copied().collect();
         self.found = found;
         if let Some(last) = self.last.replace(facts.clone()) {
             let both = FlowFacts {

@@ -10,15 +10,17 @@ use lbx_common::{
     abi::{Pin, PinRecord},
     api::{FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow, Protocol},
     bytes::{Address, Be16, Be32},
+    ip::IpAddress as _,
+    pins::NANOSECONDS,
 };
 
 use super::{
-    super::{Reconciler, now_ns, sweep::MAPS},
+    super::{Reconciler, now_ns},
     endpoint_address,
 };
 use crate::{
     config::model::Model,
-    dataplane::{Image, Memory},
+    dataplane::{Image, MapId, Memory},
     plan::{listener_ids, listeners_of},
 };
 
@@ -57,7 +59,7 @@ impl Names<'_> {
             query.endpoint.as_ref().is_none_or(|name| self.endpoints.get(&pin.endpoint()) == Some(name))
         };
         let mut report = FlowsReport::default();
-        for (pins, records, udp) in MAPS {
+        for (pins, records, udp) in MapId::PINS {
             let places = memory.elements(records);
             for place in 0..places {
                 let pin = Pin(memory.load(pins, place as usize));
@@ -93,7 +95,7 @@ impl Names<'_> {
                         entry.port_for(first_port, vip_port).to_host(),
                     ),
                     state: state_of(pin),
-                    idle_secs: pin.idle_ns(udp, now_ns) / 1_000_000_000,
+                    idle_secs: pin.idle_ns(udp, now_ns) / NANOSECONDS,
                 });
             }
         }
@@ -103,11 +105,9 @@ impl Names<'_> {
 
 fn client_of(record: &PinRecord, v6: bool) -> IpAddr {
     if v6 {
-        Ipv6Addr::from(Address::from_words(record.client).0).into()
+        Ipv6Addr::from(Address::of_words(record.client).0).into()
     } else {
-        #[expect(clippy::cast_possible_truncation, reason = "an IPv4 address is the low half of its word")]
-        let address = Be32(record.client[0] as u32);
-        Ipv4Addr::from(address.octets()).into()
+        Ipv4Addr::from(Be32::of_words(record.client).octets()).into()
     }
 }
 

@@ -5,12 +5,11 @@ use lbx_common::{
         ENDPOINT_USABLE, EndpointEntry, ListenerKey, NodeEntry, PortBlock, TRACKING_CLOSING, TRACKING_ON,
         TrackingEntry, Words,
     },
-    api::Prefix,
     ip::TCP,
 };
 
 use super::*;
-use crate::dataplane::{FakeMemory, PrefixLists, PrefixesError};
+use crate::dataplane::{FakeMemory, Interfered, Write};
 
 const SECOND: u64 = 1_000_000_000;
 /// Units of age: of TCP, and of flows that are over.
@@ -50,14 +49,14 @@ fn image(flags: u32) -> Image {
 /// Maps with so many buckets of pins, and nothing else.
 fn memory(buckets: u32) -> FakeMemory {
     let places = buckets * PINS_PER_BUCKET;
-    let sizes = MAPS.map(|(pins, records, _)| [(pins, buckets), (records, places)]);
+    let sizes = MapId::PINS.map(|(pins, records, _)| [(pins, buckets), (records, places)]);
     FakeMemory::new(|map| sizes.as_flattened().iter().find(|(id, _)| *id == map).map_or(0, |&(_, size)| size))
 }
 
 /// Pins a flow; each place has one of its own.
 fn pin(memory: &mut impl Memory, udp: bool, place: u32, endpoint: u16, seen_ns: u64) -> Pin {
     let hash = u64::from(place + 1) << 40;
-    let [tcp, of_udp] = MAPS;
+    let [tcp, of_udp] = MapId::PINS;
     let (pins, records, _) = if udp { of_udp } else { tcp };
     let ports = [40_000_u16.to_be(), 80_u16.to_be()];
     memory.write(records, place, PinRecord { hash, listener: LISTENER, ports, ..PinRecord::default() });
@@ -136,49 +135,20 @@ fn a_pin_whose_record_is_of_another_flow_names_its_endpoint_alone() {
     assert!(sweeper.facts.listeners.is_empty() && sweeper.facts.bases.is_empty());
 }
 
-/// Memory in which a kernel program puts another pin just when one is to be taken out.
-struct Raced {
-    memory: FakeMemory,
-    newer: Pin,
-}
-
-impl Memory for Raced {
-    fn replace(&mut self, map: MapId, index: usize, old: u64, new: u64) -> bool {
-        self.memory.store(map, index, self.newer.0);
-        self.memory.replace(map, index, old, new)
-    }
-
-    fn elements(&self, map: MapId) -> u32 {
-        self.memory.elements(map)
-    }
-    fn load(&self, map: MapId, index: usize) -> u64 {
-        self.memory.load(map, index)
-    }
-    fn store(&mut self, map: MapId, index: usize, value: u64) {
-        self.memory.store(map, index, value);
-    }
-    fn grace(&mut self) {}
-    fn writes(&self) -> u64 {
-        self.memory.writes()
-    }
-    fn prefix_lists(&self) -> &PrefixLists {
-        self.memory.prefix_lists()
-    }
-    fn put_prefix(&mut self, _: u32, _: Prefix, _: u32) -> Result<(), PrefixesError> {
-        Ok(())
-    }
-    fn remove_prefix(&mut self, _: u32, _: Prefix) -> Result<(), PrefixesError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_pin_that_is_replaced_meanwhile_stays_and_counts() {
     let mut memory = memory(4);
     let old = pin(&mut memory, false, 5, OTHER, NOW);
     let now_ns = NOW + u64::from(TCP_IDLE_SECS) * SECOND + 2 * TCP_UNIT;
     let newer = old.touched(false, now_ns);
-    let mut raced = Raced { memory, newer };
+    // A kernel program puts another pin just when this one is to be taken out.
+    let before = |memory: &mut FakeMemory, write: Write| {
+        if let Write::Replace(map, index) = write {
+            memory.store(map, index, newer.0);
+        }
+        true
+    };
+    let mut raced = Interfered { memory, before };
     let mut sweeper = Sweeper::default();
     round(&mut sweeper, &mut raced, &image(TRACKING_CLOSING | TRACKING_ON), now_ns);
     assert_eq!(Pin(raced.load(MapId::PinsTcp, 5)), newer);
