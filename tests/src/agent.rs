@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use lbx_common::api::{Config, HealthReport, HealthState, StatsReport, StatusReport};
+use lbx_common::api::{Config, FlowsReport, HealthReport, HealthState, StatsReport, StatusReport};
 use nix::{
     mount::{MsFlags, mount},
     sys::{
@@ -227,6 +227,11 @@ impl Agent {
     /// `GET /v1/stats`
     pub fn stats(&self) -> Result<StatsReport> {
         self.get("/v1/stats")
+    }
+
+    /// `GET /v1/flows?QUERY`
+    pub fn flows(&self, query: &str) -> Result<FlowsReport> {
+        self.get(&format!("/v1/flows?{query}"))
     }
 
     /// Health of one endpoint.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{SlicedPacket, TransportSlice};
 
-use crate::{capture::Frame, tunnel};
+use crate::{capture::Frame, traffic::addresses, tunnel};
 
 /// Looks at a gateway's frames in their order: every packet of a TCP connection must go where its SYN went. Returns
 /// how many connections and packets there were. Health checks, which come from `probe_source`, are not counted.
@@ -18,12 +18,8 @@ pub fn check(frames: &[Frame], probe_source: IpAddr) -> Result<(usize, usize)> {
     for frame in frames.iter().filter(|frame| !frame.outgoing) {
         let Some(packet) = tunnel::unwrap(&frame.bytes)? else { continue };
         let inner = SlicedPacket::from_ip(&packet.inner)?;
-        let (Some(net), Some(TransportSlice::Tcp(tcp))) = (&inner.net, &inner.transport) else { continue };
-        let (source, endpoint): (IpAddr, IpAddr) = match net {
-            NetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
-            NetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
-            NetSlice::Arp(_) => continue,
-        };
+        let Some(TransportSlice::Tcp(tcp)) = &inner.transport else { continue };
+        let [source, endpoint] = addresses(inner.net.as_ref())[..] else { continue };
         if source == probe_source {
             continue;
         }

@@ -133,7 +133,8 @@ fn is_private(address: &IpAddr) -> bool {
     }
 }
 
-fn addresses(net: Option<&NetSlice<'_>>) -> Vec<IpAddr> {
+/// Source and destination of an IP packet; nothing of another one.
+pub fn addresses(net: Option<&NetSlice<'_>>) -> Vec<IpAddr> {
     match net {
         Some(NetSlice::Ipv4(ip)) => {
             vec![ip.header().source_addr().into(), ip.header().destination_addr().into()]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use etherparse::PacketBuilder;
-use lbx_common::api::{FlowState, FlowsReport, MAX_FLOWS};
+use lbx_common::api::{FlowState, MAX_FLOWS};
 use lbx_tests::{
     agent::{Agent, start_healthy_in},
     config,
@@ -90,9 +90,7 @@ fn flood(topology: &Topology, kind: Kind, live: &[u16], done: &AtomicBool) -> u3
 
 /// Pins of live connections, and how many there are of addresses that nobody has.
 fn pins(agent: &Agent) -> (BTreeSet<(SocketAddr, SocketAddr)>, u64) {
-    let flows = |client: &str| -> FlowsReport {
-        agent.get(&format!("/v1/flows?client={client}&limit={MAX_FLOWS}")).unwrap()
-    };
+    let flows = |client: &str| agent.flows(&format!("client={client}&limit={MAX_FLOWS}")).unwrap();
     let live = flows(&format!("{CLIENT}/32")).flows.into_iter();
     let live = live.filter(|flow| flow.state == FlowState::Open).map(|flow| (flow.client, flow.address));
     (live.collect(), flows(&format!("{}.{}.0.0/15", NOBODY[0], NOBODY[1])).matching)

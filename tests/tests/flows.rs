@@ -35,10 +35,6 @@ fn config() -> Config {
     config
 }
 
-fn flows(agent: &Agent, query: &str) -> FlowsReport {
-    agent.get(&format!("/v1/flows{query}")).unwrap()
-}
-
 /// Clients and endpoints of the flows that are listed.
 fn homes(report: &FlowsReport) -> BTreeMap<SocketAddr, String> {
     report.flows.iter().map(|flow| (flow.client, flow.endpoint.clone().unwrap())).collect()
@@ -77,7 +73,7 @@ fn flows_are_listed_with_the_endpoint_that_answers_them_and_found_by_every_filte
         .into_iter()
         .map(|(client, origin)| (client, format!("east-web/{origin}")))
         .collect();
-    let all = flows(&agent, "");
+    let all = agent.flows("").unwrap();
     assert_eq!((all.matching, homes(&all)), (30, expected.clone()));
     for flow in &all.flows {
         assert_eq!((flow.service.as_str(), flow.virtual_network.as_deref()), ("east", Some("east")));
@@ -88,13 +84,13 @@ fn flows_are_listed_with_the_endpoint_that_answers_them_and_found_by_every_filte
     }
     let on_a: BTreeMap<_, _> =
         expected.iter().filter(|(_, home)| *home == "east-web/a").map(|(c, h)| (*c, h.clone())).collect();
-    assert_eq!(homes(&flows(&agent, "?endpoint=east-web/a")), on_a);
-    assert_eq!(flows(&agent, "?service=east").matching, 30);
-    assert_eq!(flows(&agent, "?service=west").matching, 0);
+    assert_eq!(homes(&agent.flows("endpoint=east-web/a").unwrap()), on_a);
+    assert_eq!(agent.flows("service=east").unwrap().matching, 30);
+    assert_eq!(agent.flows("service=west").unwrap().matching, 0);
     let client = expected.keys().next().unwrap().ip();
-    assert_eq!(flows(&agent, &format!("?client={client}/32")).matching, 30);
-    assert_eq!(flows(&agent, "?client=198.51.100.0/24").matching, 0);
-    let few = flows(&agent, "?limit=7");
+    assert_eq!(agent.flows(&format!("client={client}/32")).unwrap().matching, 30);
+    assert_eq!(agent.flows("client=198.51.100.0/24").unwrap().matching, 0);
+    let few = agent.flows("limit=7").unwrap();
     assert_eq!((few.matching, few.flows.len()), (30, 7));
     let text = done(agent.ctl(&["flows", "--limit", "7"]).unwrap());
     assert_eq!((text.lines().count(), text.contains("and 23 more")), (9, true), "{text}");
@@ -110,12 +106,12 @@ fn flows_are_listed_with_the_endpoint_that_answers_them_and_found_by_every_filte
     // A connection that ends is not listed as open any more, and then not at all.
     crowd.leave("a");
     wait::until("connections to a have ended", PATIENCE, || {
-        let left = flows(&agent, "?endpoint=east-web/a");
+        let left = agent.flows("endpoint=east-web/a").unwrap();
         Ok(left.flows.iter().all(|flow| flow.state == FlowState::Ended).then_some(()))
     })
     .unwrap();
     wait::until("their pins are gone", EMPTY_WITHIN, || {
-        Ok((flows(&agent, "").matching == expected.len() as u64 - on_a.len() as u64).then_some(()))
+        Ok((agent.flows("").unwrap().matching == expected.len() as u64 - on_a.len() as u64).then_some(()))
     })
     .unwrap();
     let counts = agent.stats().unwrap().flows;
@@ -205,7 +201,7 @@ fn an_endpoint_that_was_removed_is_shown_as_long_as_it_keeps_flows() {
     assert_eq!(shown.virtual_network.as_deref(), Some("east"));
     assert_eq!(shown.address, format!("{}:80", removed.address));
     assert!((1..=DRAIN.as_secs()).contains(&shown.drain.secs_left), "{shown:?}");
-    let listed = flows(&agent, "?service=east");
+    let listed = agent.flows("service=east").unwrap();
     let nameless = listed.flows.iter().filter(|flow| flow.endpoint.is_none());
     assert_eq!(nameless.filter(|flow| flow.address.ip() == removed.address).count(), on_it);
     assert!(done(agent.ctl(&["health"]).unwrap()).contains("REMOVED ENDPOINT"));

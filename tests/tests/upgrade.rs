@@ -15,7 +15,7 @@ use aya::maps::MapData;
 use lbx_agent::dataplane::{MapId, Region};
 use lbx_common::{
     abi::{ABI_VERSION, NodeEntry, Words},
-    api::{ChangeState, Config, ConnectionTracking, FlowsReport},
+    api::{ChangeState, Config, ConnectionTracking},
 };
 use lbx_tests::{
     agent::{Agent, start_healthy},
@@ -48,7 +48,7 @@ fn crowds(client: &Client, agent: &Agent, config: &mut Config) -> [Crowd; 2] {
 }
 
 fn pins(agent: &Agent) -> BTreeSet<(SocketAddr, SocketAddr)> {
-    let report: FlowsReport = agent.get("/v1/flows?limit=10000").unwrap();
+    let report = agent.flows("limit=10000").unwrap();
     report.flows.into_iter().map(|flow| (flow.client, flow.address)).collect()
 }
 

@@ -14,8 +14,8 @@ use lbx_common::{
         ReplyValue, TUNNEL_SET, Words,
     },
     api::{
-        AttachMode, Config, Encap, Endpoint, HealthState, Interface, Limits, Listen, Monitor, MonitorKind,
-        Node, Pool, Ports, ProbeSource, Protocol, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
+        AttachMode, Config, Encap, Endpoint, HealthState, Interface, Limits, Listen, Monitor, Node, Pool,
+        Ports, ProbeSource, Protocol, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
     },
     select::sequence,
 };
@@ -23,7 +23,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{self, model::Model},
+    config::{
+        self,
+        model::{Model, TunnelPath},
+    },
     dataplane::{FakeMemory, Image, Memory, NoCounters, Sizes, Step, apply, diff},
     net::next_hop::NextHop,
 };
@@ -116,7 +119,7 @@ impl World {
             },
             limits: limits(),
             virtual_networks: vnets.map(|(i, &(_, outside, _))| virtual_network(i, outside)).collect(),
-            monitors: vec![monitor()],
+            monitors: vec![Monitor::new("m".to_owned())],
             pools: (0_u8..).zip(&self.pools).map(|(i, pool)| self.pool(i, pool)).collect(),
             services: (0_u8..)
                 .zip(&self.pools)
@@ -196,43 +199,61 @@ fn virtual_network(i: u8, (encap, v6): Outside) -> VirtualNetwork {
     }
 }
 
-fn monitor() -> Monitor {
-    Monitor {
-        name: "m".to_owned(),
-        kind: MonitorKind::Tcp,
-        interval: std::time::Duration::from_secs(1),
-        timeout: std::time::Duration::from_millis(500),
-        retries: 0,
-        consecutive_up: 1,
-        consecutive_down: 1,
-    }
-}
-
 fn service(i: u8, v6: bool) -> Service {
     let listen = vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }];
     Service::new(format!("s{i}"), address(v6, [203, 0, 113], i + 1), listen, vec![format!("p{i}")])
 }
 
-/// What a world makes of the maps as `observed`.
-fn planned(world: &World, observed: &Image) -> Image {
-    planned_at(&world.model(), world, NOW_NS, &FlowFacts::default(), observed)
+/// What a pass is told beside the model; by default, nothing but the time.
+struct Facts<'a> {
+    now_ns: u64,
+    seed: [u64; 2],
+    flows: FlowFacts,
+    next_hops: NextHops,
+    path_mtus: BTreeMap<TunnelPath, u16>,
+    verdicts: Verdicts,
+    tunnel_verdicts: Verdicts,
+    observed: &'a Image,
 }
 
-/// The same of a model of it at some time.
-fn planned_at(model: &Model, world: &World, now_ns: u64, flows: &FlowFacts, observed: &Image) -> Image {
-    let (next_hops, verdicts) = (world.next_hops(), world.verdicts());
-    let environment = Environment {
-        now_ns,
-        flows,
-        vlans: &BTreeMap::new(),
-        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
-        sizes: &Sizes::new(&limits()),
-        next_hops: &next_hops,
-        path_mtus: &BTreeMap::new(),
-        verdicts: &verdicts,
-        tunnel_verdicts: &Verdicts::new(),
-    };
-    plan(model, &environment, observed).unwrap()
+impl<'a> Facts<'a> {
+    fn over(observed: &'a Image) -> Self {
+        Self {
+            now_ns: NOW_NS,
+            seed: [1, 2],
+            flows: FlowFacts::default(),
+            next_hops: NextHops::new(),
+            path_mtus: BTreeMap::new(),
+            verdicts: Verdicts::new(),
+            tunnel_verdicts: Verdicts::new(),
+            observed,
+        }
+    }
+
+    /// With what a world says of endpoints and gateways.
+    fn of(world: &World, observed: &'a Image) -> Self {
+        Self { next_hops: world.next_hops(), verdicts: world.verdicts(), ..Self::over(observed) }
+    }
+
+    fn plan(&self, model: &Model) -> Image {
+        let environment = Environment {
+            now_ns: self.now_ns,
+            flows: &self.flows,
+            vlans: &BTreeMap::new(),
+            node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: self.seed, answer_interval: 1 },
+            sizes: &Sizes::new(&model.limits),
+            next_hops: &self.next_hops,
+            path_mtus: &self.path_mtus,
+            verdicts: &self.verdicts,
+            tunnel_verdicts: &self.tunnel_verdicts,
+        };
+        plan(model, &environment, self.observed).unwrap()
+    }
+}
+
+/// What a world makes of the maps as `observed`.
+fn planned(world: &World, observed: &Image) -> Image {
+    Facts::of(world, observed).plan(&world.model())
 }
 
 /// Fails where something is pointed at that is not there.

@@ -31,6 +31,19 @@ pub struct Monitor {
 }
 
 impl Monitor {
+    /// A monitor of which no more is said than its name: all else has its default.
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            kind: MonitorKind::default(),
+            interval: default_interval(),
+            timeout: default_timeout(),
+            retries: 0,
+            consecutive_up: one(),
+            consecutive_down: one(),
+        }
+    }
+
     /// Longest time from the first packet that would fail a probe to the verdict:
     /// `consecutive_down` probes, one `interval` apart, each failing after all its attempts.
     pub fn worst_case_detection(&self) -> Duration {
@@ -58,4 +71,15 @@ const fn default_timeout() -> Duration {
 
 const fn one() -> u8 {
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_one_is_what_the_least_text_says() {
+        let least: Monitor = serde_json::from_str(r#"{"name": "m"}"#).unwrap();
+        assert_eq!(Monitor::new("m".into()), least);
+    }
 }

@@ -7,10 +7,10 @@ mod generate;
 
 use std::{
     io::{self, Write as _},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use lbx_common::api::{Monitor, MonitorKind};
+use lbx_common::api::Monitor;
 use lbx_tests::{
     fuzz::Target,
     lab::{Action, Lab, On},
@@ -27,15 +27,7 @@ const BATCH: usize = 2_000;
 /// A lab where some endpoints are down, and one service has none left.
 fn lab() -> Lab {
     let mut config = world::config();
-    config.monitors.push(Monitor {
-        name: "tcp".to_owned(),
-        kind: MonitorKind::Tcp,
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
-        retries: 0,
-        consecutive_up: 1,
-        consecutive_down: 1,
-    });
+    config.monitors.push(Monitor::new("tcp".to_owned()));
     let mut down = Vec::new();
     for pool in config.pools.iter_mut().filter(|pool| pool.name.ends_with("-nat-tcp")) {
         pool.monitor = Some("tcp".to_owned());

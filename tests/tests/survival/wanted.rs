@@ -7,8 +7,8 @@ use std::{
 };
 
 use lbx_common::api::{
-    AffinityKind, Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, Monitor, MonitorKind,
-    OnEndpointDown, Pool, Ports, Protocol, Service, SessionAffinity, Timers,
+    AffinityKind, Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, Monitor, OnEndpointDown,
+    Pool, Ports, Protocol, Service, SessionAffinity, Timers,
 };
 use lbx_tests::{
     family::Family,
@@ -139,7 +139,7 @@ impl Wanted {
             },
             timers: Timers { transition, tcp_idle, udp_idle },
             virtual_networks: vec![world::virtual_network(NETWORK)],
-            monitors: vec![monitor()],
+            monitors: vec![Monitor::new("m".to_owned())],
             pools: (0..3).map(|pool| self.pool_config(pool)).collect(),
             services: (0..2).map(|service| self.service_config(service)).collect(),
             ..Config::default()
@@ -208,17 +208,5 @@ pub fn address((pool, place): Name) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, last).into()
     } else {
         Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into()
-    }
-}
-
-fn monitor() -> Monitor {
-    Monitor {
-        name: "m".to_owned(),
-        kind: MonitorKind::Tcp,
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
-        retries: 0,
-        consecutive_up: 1,
-        consecutive_down: 1,
     }
 }

@@ -39,18 +39,7 @@ fn model_with(count: u8, tracking: &str, by_source: bool) -> Model {
 
 /// A pass at a time.
 fn pass_with(model: &Model, seed: [u64; 2], now_ns: u64, flows: &FlowFacts, observed: &Image) -> Image {
-    let environment = Environment {
-        now_ns,
-        flows,
-        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed, answer_interval: 1 },
-        vlans: &BTreeMap::new(),
-        sizes: &Sizes::new(&model.limits),
-        next_hops: &NextHops::new(),
-        path_mtus: &BTreeMap::new(),
-        verdicts: &Verdicts::new(),
-        tunnel_verdicts: &Verdicts::new(),
-    };
-    plan(model, &environment, observed).unwrap()
+    Facts { now_ns, seed, flows: flows.clone(), ..Facts::over(observed) }.plan(model)
 }
 
 fn pass(model: &Model, now_ns: u64, observed: &Image) -> Image {

@@ -33,18 +33,8 @@ impl Site {
 
     fn pass(&mut self) {
         let model = config::validate(self.config.clone()).unwrap();
-        let environment = Environment {
-            now_ns: self.now_ns,
-            flows: &self.flows,
-            vlans: &BTreeMap::new(),
-            node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
-            sizes: &Sizes::new(&limits()),
-            next_hops: &NextHops::new(),
-            path_mtus: &BTreeMap::new(),
-            verdicts: &Verdicts::new(),
-            tunnel_verdicts: &Verdicts::new(),
-        };
-        self.image = plan(&model, &environment, &self.image).unwrap();
+        let facts = Facts { now_ns: self.now_ns, flows: self.flows.clone(), ..Facts::over(&self.image) };
+        self.image = facts.plan(&model);
     }
 
     /// Two looks at all pins found those of `endpoints`, the earlier one when the change had settled.

@@ -65,7 +65,8 @@ impl Node {
         for _ in 0..if has_time { 3 } else { 1 } {
             self.now_ns += if has_time { 10_000_000_000_000 } else { 1_000_000_000 };
             let looks = FlowFacts { since_ns: self.now_ns, ..FlowFacts::default() };
-            self.image = planned_at(model, world, self.now_ns, &looks, &self.image);
+            let facts = Facts { now_ns: self.now_ns, flows: looks, ..Facts::of(world, &self.image) };
+            self.image = facts.plan(model);
         }
     }
 }

@@ -38,18 +38,7 @@ fn planned_as(says: &[Says], observed: &Image) -> Image {
         service.sources = config::sources_of(service.address, &allow, &deny);
         service.rate_limit = RateLimit { new_flows_per_second: *rate, per_source: 0 };
     }
-    let environment = Environment {
-        now_ns: NOW_NS,
-        flows: &FlowFacts::default(),
-        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
-        vlans: &BTreeMap::new(),
-        tunnel_verdicts: &BTreeMap::new(),
-        sizes: &Sizes::new(&limits()),
-        next_hops: &world.next_hops(),
-        path_mtus: &BTreeMap::new(),
-        verdicts: &world.verdicts(),
-    };
-    plan(&model, &environment, observed).unwrap()
+    Facts::of(&world, observed).plan(&model)
 }
 
 fn measures(image: &Image) -> BTreeMap<ListenerKey, Measure> {

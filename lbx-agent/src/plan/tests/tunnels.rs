@@ -36,20 +36,9 @@ fn model(config: Value) -> Model {
 }
 
 pub(super) fn planned_with(model: &Model, verdicts: &[(&str, HealthState)], observed: &Image) -> Image {
-    let verdicts: Verdicts =
+    let tunnel_verdicts =
         verdicts.iter().map(|(name, state)| (("v".to_owned(), (*name).to_owned()), *state)).collect();
-    let environment = Environment {
-        now_ns: NOW_NS,
-        flows: &FlowFacts::default(),
-        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
-        vlans: &BTreeMap::new(),
-        sizes: &Sizes::new(&model.limits),
-        next_hops: &NextHops::new(),
-        path_mtus: &BTreeMap::new(),
-        verdicts: &Verdicts::new(),
-        tunnel_verdicts: &verdicts,
-    };
-    plan(model, &environment, observed).unwrap()
+    Facts { tunnel_verdicts, ..Facts::over(observed) }.plan(model)
 }
 
 /// The ids of the network's tunnels, in the order of the model.
@@ -109,18 +98,8 @@ fn without_its_monitor_a_tunnel_counts_as_healthy_again() {
 fn resolved_with(model: &Model, path_mtus: &BTreeMap<TunnelPath, u16>, observed: &Image) -> Image {
     let hop = NextHop { ifindex: 7, vlan: None, source_mac: [2; 6], destination_mac: [4; 6], mtu: 1500 };
     let tunnels = model.vnets.iter().flat_map(|vnet| &vnet.tunnels);
-    let environment = Environment {
-        now_ns: NOW_NS,
-        flows: &FlowFacts::default(),
-        node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: [1, 2], answer_interval: 1 },
-        vlans: &BTreeMap::new(),
-        sizes: &Sizes::new(&model.limits),
-        next_hops: &tunnels.map(|tunnel| (tunnel.remote, (Some(hop), Some(1500)))).collect(),
-        path_mtus,
-        verdicts: &Verdicts::new(),
-        tunnel_verdicts: &Verdicts::new(),
-    };
-    plan(model, &environment, observed).unwrap()
+    let next_hops = tunnels.map(|tunnel| (tunnel.remote, (Some(hop), Some(1500)))).collect();
+    Facts { next_hops, path_mtus: path_mtus.clone(), ..Facts::over(observed) }.plan(model)
 }
 
 #[test]
