@@ -286,6 +286,32 @@ impl Tables {
     }
 }
 
+/// Whether pools still have the tables that they should have by the states of their endpoints in an image.
+pub fn tables_stay(
+    model: &Model,
+    ids: &BTreeMap<(String, String), u16>,
+    image: &Image,
+    pools: &BTreeSet<String>,
+) -> bool {
+    let listeners = listener_ids(image);
+    let targets: BTreeMap<u32, Target> =
+        image.listener_values().map(|(.., value)| (value.id, value.target)).collect();
+    let mut seen = BTreeSet::new();
+    model.services.iter().all(|service| {
+        let Some(pool) = model.pools.get(service.pool).filter(|pool| pools.contains(&pool.name)) else {
+            return true;
+        };
+        // All services of a pool have the same one.
+        if !seen.insert(service.pool) {
+            return true;
+        }
+        let mut of_service = listeners_of(service, image, &listeners).filter_map(|id| targets.get(&id));
+        let Some(target) = of_service.next() else { return false };
+        let current = image.tables.get(&target.line()).filter(|_| target.slots() != 0);
+        current.map(|slots| &slots[..]) == table(pool, model, ids, &image.endpoints).as_deref()
+    })
+}
+
 /// The table of a pool: over all endpoints with weight, whatever their health, so that a failure moves only
 /// the slots of the endpoint that failed. Where more than half of the weight is unusable, or the sequence of
 /// some slot would end before it finds a usable endpoint, it is built over the usable rest.

@@ -35,6 +35,7 @@ mod changes;
 mod drains;
 mod order;
 mod policies;
+mod verdicts;
 mod vips;
 
 /// The time of every pass.

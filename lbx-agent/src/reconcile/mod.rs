@@ -12,6 +12,7 @@ mod path_mtus;
 mod reports;
 mod sweep;
 mod targets;
+mod verdicts;
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +36,7 @@ use self::{
     handle::Command,
     path_mtus::PathMtus,
     targets::{Known, probed, remotes, targets},
+    verdicts::Verdicts,
 };
 pub use self::{
     handle::Handle,
@@ -43,8 +45,8 @@ pub use self::{
 };
 use crate::{
     config::model::{Model, Tunnel, Vnet},
-    dataplane::{Image, Sizes, apply, diff, update_endpoint},
-    health::{Observation, Target, TargetKey},
+    dataplane::{Image, Sizes, apply, diff},
+    health::{Observation, Target},
     net::{
         devices::Changed,
         next_hop::{NextHop, NextHopEvent},
@@ -125,6 +127,7 @@ pub struct Reconciler {
     /// When to try again: the maps are not what they should be, since something failed.
     retry: Option<Instant>,
     devices: Devices,
+    verdicts: Verdicts,
     outputs: Outputs,
     started: Instant,
     /// What the maps hold since the last pass.
@@ -158,6 +161,7 @@ impl Reconciler {
             rerouted: false,
             retry: None,
             devices: Devices::default(),
+            verdicts: Verdicts::default(),
             outputs,
             started: Instant::now(),
             image: Image::default(),
@@ -196,7 +200,7 @@ impl Reconciler {
                     while let Ok(observation) = inputs.observations.try_recv() {
                         changed |= self.observe(&observation);
                     }
-                    changed
+                    self.verdicts_change_tables() || changed
                 }
                 Some(event) = inputs.next_hops.recv() => {
                     self.take_next_hop(event);
@@ -209,6 +213,7 @@ impl Reconciler {
                     self.path_mtus.learn(&message, &self.model, Instant::now())
                 }
                 () = at(self.next_sweep) => self.sweep(),
+                () = at(self.verdicts.pass) => true,
                 () = at(self.deadline) => { self.deadline = None; true }
                 Some(mut changed) = inputs.devices.recv() => {
                     while let Ok(more) = inputs.devices.try_recv() {
@@ -244,6 +249,7 @@ impl Reconciler {
     /// Plans, and makes the maps so.
     fn converge(&mut self) -> Result<(), KernelError> {
         self.retry = Some(Instant::now() + RETRY);
+        self.verdicts = Verdicts::default();
         let observed = Image::observe(&self.kernel.memory);
         let wanted = self.plan(&self.model, self.seed, &observed)?;
         self.ids = plan::endpoint_ids(&self.model, &wanted);
@@ -308,38 +314,6 @@ impl Reconciler {
         self.endpoints.keep_of(endpoints);
         self.tunnels.keep_of(tunnels);
         self.path_mtus.keep_of(&self.model);
-    }
-
-    /// Takes a probe's result: an endpoint's verdict goes into its bits at once. Returns whether the plan may be
-    /// another one now.
-    fn observe(&mut self, observation: &Observation) -> bool {
-        let Observation { key, state, reason, changed, .. } = observation;
-        match key {
-            TargetKey::Endpoint { pool, endpoint, .. } => {
-                let Some(&id) = self.ids.get(&key.name()) else { return false };
-                let verdict = self.endpoints.take(observation);
-                if *changed && self.endpoints.seen.contains_key(&key.name()) {
-                    tracing::info!(pool, endpoint, state = state.as_str(), reason, "health changed");
-                }
-                let Some((state, _)) = verdict else { return false };
-                let now_ns = now_ns();
-                update_endpoint(&mut self.kernel.memory, id, |entry| plan::with_health(entry, state, now_ns))
-            }
-            TargetKey::Tunnel { virtual_network, tunnel, path: (_, remote, _) } => {
-                if observation.round_trip.is_none() {
-                    // Where there is no room, it is doubted already; the next probe says it again.
-                    let _ = self.outputs.doubts.try_send(*remote);
-                }
-                let Some((state, before)) = self.tunnels.take(observation) else { return false };
-                if *changed {
-                    let state = state.as_str();
-                    tracing::info!(virtual_network, tunnel, state, reason, "health of a tunnel changed");
-                }
-                let differs = before != Some(state);
-                self.rerouted |= differs;
-                differs
-            }
-        }
     }
 
     fn take_next_hop(&mut self, event: NextHopEvent) {

@@ -1,0 +1,85 @@
+//! Verdicts of health checks: written at once, planned for only where a lookup table is to be another one. A pass takes
+//! long where services are many, and no verdict may wait for that of another endpoint.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use super::{Reconciler, now_ns};
+use crate::{
+    dataplane::{MapId, Memory, update_endpoint},
+    health::{Observation, TargetKey},
+    plan,
+};
+
+/// A pass follows when verdicts have been silent for this time,
+const SILENCE: Duration = Duration::from_secs(1);
+/// and this long after the first one at the latest. What it finds to do is for looks at pins alone.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// What has come since the last pass.
+#[derive(Debug, Default)]
+pub struct Verdicts {
+    /// Pools with endpoints whose bits changed, and that were not looked at yet.
+    pools: BTreeSet<String>,
+    first: Option<Instant>,
+    /// When a pass is to follow.
+    pub pass: Option<Instant>,
+}
+
+impl Reconciler {
+    /// Takes a probe's result: an endpoint's verdict goes into its bits at once. Returns whether the plan is another one
+    /// now, as far as tunnels go; see [`Self::verdicts_change_tables`].
+    pub(super) fn observe(&mut self, observation: &Observation) -> bool {
+        let Observation { key, state, reason, changed, .. } = observation;
+        match key {
+            TargetKey::Endpoint { pool, endpoint, .. } => {
+                let Some(&id) = self.ids.get(&key.name()) else { return false };
+                let verdict = self.endpoints.take(observation);
+                if *changed && self.endpoints.seen.contains_key(&key.name()) {
+                    tracing::info!(pool, endpoint, state = state.as_str(), reason, "health changed");
+                }
+                let Some((state, _)) = verdict else { return false };
+                let now_ns = now_ns();
+                let update = |entry| plan::with_health(entry, state, now_ns);
+                if update_endpoint(&mut self.kernel.memory, id, update) {
+                    let entry = self.kernel.memory.read(MapId::Endpoints, u32::from(id));
+                    self.image.endpoints.insert(id, entry);
+                    self.verdicts.pools.insert(pool.clone());
+                }
+                false
+            }
+            TargetKey::Tunnel { virtual_network, tunnel, path: (_, remote, _) } => {
+                if observation.round_trip.is_none() {
+                    // Where there is no room, it is doubted already; the next probe says it again.
+                    let _ = self.outputs.doubts.try_send(*remote);
+                }
+                let Some((state, before)) = self.tunnels.take(observation) else { return false };
+                if *changed {
+                    let state = state.as_str();
+                    tracing::info!(virtual_network, tunnel, state, reason, "health of a tunnel changed");
+                }
+                let differs = before != Some(state);
+                self.rerouted |= differs;
+                differs
+            }
+        }
+    }
+
+    /// Whether the verdicts that were taken make other tables necessary. Where they do not, a pass follows when there is
+    /// time.
+    pub(super) fn verdicts_change_tables(&mut self) -> bool {
+        let pools = std::mem::take(&mut self.verdicts.pools);
+        if pools.is_empty() {
+            return false;
+        }
+        if !plan::tables_stay(&self.model, &self.ids, &self.image, &pools) {
+            return true;
+        }
+        let now = Instant::now();
+        let first = *self.verdicts.first.get_or_insert(now);
+        self.verdicts.pass = Some((now + SILENCE).min(first + LONGEST));
+        false
+    }
+}
