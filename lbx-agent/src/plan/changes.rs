@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbx_common::{
     abi::{
         ENDPOINT_DOWN, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE,
-        EndpointEntry, TRACKING_AFFINITY, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL,
-        TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
+        EndpointEntry, ListenerKey, TRACKING_AFFINITY, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY,
+        TRACKING_FULL, TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
     },
     api::ConnectionTracking,
     pins::NANOSECONDS,
 };
 
-use super::{endpoints::SETTLE_NS, hosts::known_host, nanoseconds, planner::Environment};
+use super::{endpoints::SETTLE_NS, hosts::known_host, ids::EndpointIds, nanoseconds, planner::Environment};
 use crate::{config::model::Service, dataplane::Image};
 
 /// What is known of flows that live elsewhere than their hash says: the last two looks at all pins.
@@ -39,6 +39,8 @@ pub struct Changes<'a> {
     targets: BTreeMap<u32, Target>,
     transition_ns: u64,
     reseeded: bool,
+    /// Once somebody has asked.
+    tracked_endpoints: Option<EndpointIds>,
     /// Tables with tracked endpoints, by first line.
     tracked: BTreeMap<u32, bool>,
 }
@@ -56,6 +58,7 @@ impl<'a> Changes<'a> {
             targets: observed.listener_values().map(|(.., value)| (value.id, value.target)).collect(),
             transition_ns: nanoseconds(transition),
             reseeded: observed.node.abi != 0 && observed.node.seed != environment.node.seed,
+            tracked_endpoints: None,
             tracked: BTreeMap::new(),
         }
     }
@@ -105,7 +108,7 @@ impl<'a> Changes<'a> {
     /// Since when every flow of a service is pinned.
     fn always_since(&self, service: &Service, before: TrackingEntry) -> u32 {
         let vip = known_host(service.address, self.observed);
-        let is_known = || self.observed.listener_values().any(|(known, ..)| Some(known) == vip);
+        let is_known = || vip.is_some_and(|vip| self.observed.listeners.contains_key(&ListenerKey::Vip(vip)));
         match before.always_secs {
             // Also listeners that are gone now may have flows.
             0 if is_known() => seconds(self.environment.now_ns).max(2),
@@ -167,13 +170,15 @@ impl<'a> Changes<'a> {
     }
 
     fn has_tracked_endpoints(&mut self, target: Target, image: &Image) -> bool {
-        let tracked =
-            |id: &u16| image.endpoints.get(id).is_some_and(|endpoint| endpoint.state & ENDPOINT_TRACKED != 0);
+        let tracked = self.tracked_endpoints.get_or_insert_with(|| {
+            let all = image.endpoints.iter();
+            let tracked = all.filter(|(_, endpoint)| endpoint.state & ENDPOINT_TRACKED != 0);
+            tracked.map(|(&id, _)| id).collect()
+        });
         target.slots() != 0
             && *self.tracked.entry(target.line()).or_insert_with(|| {
                 let slots = image.tables.get(&target.line());
-                let ids: BTreeSet<u16> = slots.iter().flat_map(|slots| slots.iter().copied()).collect();
-                ids.iter().any(tracked)
+                slots.is_some_and(|slots| slots.iter().any(|&id| tracked.contains(id)))
             })
     }
 }

@@ -1,6 +1,6 @@
 //! Plans endpoints: their state, what becomes of those that are drained, and of those that are not configured any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lbx_common::{
     abi::{
@@ -14,7 +14,7 @@ use lbx_common::{
 
 use super::{
     hosts::entry_address,
-    ids::{Exhausted, Ids},
+    ids::{EndpointIds, Exhausted, Ids},
     maglev::identity,
     nanoseconds,
     planner::{Environment, PlanError},
@@ -73,9 +73,9 @@ fn identity_in(entry: &EndpointEntry) -> EndpointIdentity {
 }
 
 fn identity_of(pool: &Pool, endpoint: &Endpoint, vnets: &[u32]) -> EndpointIdentity {
-    let names: Vec<u64> = pool.name.bytes().chain([0]).chain(endpoint.name.bytes()).map(u64::from).collect();
+    let names = pool.name.bytes().chain([0]).chain(endpoint.name.bytes()).map(u64::from);
     #[expect(clippy::cast_possible_truncation, reason = "half of the hash tells names apart well enough")]
-    let tag = identity(&names) as u32;
+    let tag = identity(names) as u32;
     let vnet = vnets.get(endpoint.vnet).copied().unwrap_or_default();
     (vnet, entry_address(endpoint.address), Be16::new(endpoint.port.unwrap_or(0)), tag)
 }
@@ -92,35 +92,58 @@ fn known_ids(
     let mut ids = Ids::new(known, capacity);
     let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
     let on = all.filter(|(_, endpoint)| endpoint.enabled);
-    let wanted: BTreeSet<_> = on.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
-    let renamed = observed.endpoints.iter().filter(|(_, entry)| !wanted.contains(&identity_in(entry)));
+    let (mut kept, mut unknown) = (HashSet::new(), BTreeSet::new());
+    for (pool, endpoint) in on {
+        let identity = identity_of(pool, endpoint, vnets);
+        match ids.known(&identity) {
+            Some(id) => _ = kept.insert(id),
+            None => _ = unknown.insert(identity),
+        }
+    }
+    if unknown.is_empty() {
+        return ids;
+    }
+    let renamed = observed.endpoints.iter().filter(|&(&id, _)| !kept.contains(&u32::from(id)));
     let mut renamed: BTreeMap<_, u16> =
         renamed.map(|(&id, entry)| ((entry.vnet, entry.address, entry.port), id)).collect();
-    for identity in wanted {
+    for identity in unknown {
         let (vnet, address, port, _) = identity;
-        if !ids.knows(&identity)
-            && let Some(id) = renamed.remove(&(vnet, address, port))
-        {
+        if let Some(id) = renamed.remove(&(vnet, address, port)) {
             ids.adopt(identity, u32::from(id));
         }
     }
     ids
 }
 
+/// Ids of the endpoints that are on, by the place of the pool and the place in it.
+pub struct Places(Vec<Vec<Option<u16>>>);
+
+impl Places {
+    /// The id of an endpoint; `None` where it is off.
+    pub fn id(&self, pool: usize, place: usize) -> Option<u16> {
+        self.0.get(pool)?.get(place).copied().flatten()
+    }
+}
+
 pub(super) fn plan_endpoints(
     model: &Model,
     environment: &Environment<'_>,
     observed: &Image,
-    vnets: &[u32],
-    tunnels: &[Vec<Option<u32>>],
+    (vnets, tunnels): (&[u32], &[Vec<Option<u32>>]),
     uses: &Uses<'_>,
     image: &mut Image,
-) -> Result<(), PlanError> {
+) -> Result<Places, PlanError> {
     let mut ids = known_ids(model, environment, observed, vnets);
     let no_room = PlanError::no_room("endpoint", "endpoints");
-    for (index, pool) in model.pools.iter().enumerate() {
-        let drain_ns = drain_ns(model, index);
-        for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.enabled) {
+    let mut places = Vec::with_capacity(model.pools.len());
+    for (pool, drain_ns) in model.pools.iter().zip(drains_ns(model)) {
+        let verdicts = verdicts_of(pool, environment);
+        let mut of_pool = Vec::with_capacity(pool.endpoints.len());
+        for endpoint in &pool.endpoints {
+            if !endpoint.enabled {
+                of_pool.push(None);
+                continue;
+            }
             let identity = identity_of(pool, endpoint, vnets);
             let id = ids.of(&identity).map_err(&no_room)?;
             let id = u16::try_from(id).map_err(|_| no_room(Exhausted))?;
@@ -133,20 +156,29 @@ pub(super) fn plan_endpoints(
             // In another pool it is the same server: what is known of its health counts.
             let same =
                 || observed.endpoints.values().find(|e| (e.vnet, e.address, e.port) == (vnet, address, port));
-            let health = health(pool, endpoint, environment, known.or_else(same));
+            let verdict = verdicts.get(endpoint.name.as_str()).copied();
+            let health = health(pool, verdict, known.or_else(same));
             let before = known.copied().unwrap_or_default();
             let entry = EndpointEntry { address, port, tunnel_count, vnet, tag, tunnels, ..before };
             image.endpoints.insert(id, settle((id, entry), endpoint, health, (drain_ns, uses), environment));
+            of_pool.push(Some(id));
         }
+        places.push(of_pool);
     }
-    Ok(())
+    Ok(Places(places))
 }
 
-/// How long endpoints of a pool keep their flows when they are drained: as long as any of its services says. Where it
-/// has none, it may have had one just now.
-fn drain_ns(model: &Model, pool: usize) -> u64 {
-    let of_pool = model.services.iter().filter(|service| service.pool == pool);
-    of_pool.map(|service| nanoseconds(service.drain)).max().unwrap_or_else(|| longest_drain_ns(model))
+/// How long endpoints of each pool keep their flows when they are drained: as long as any of its services says. Where
+/// it has none, it may have had one just now.
+fn drains_ns(model: &Model) -> Vec<u64> {
+    let mut longest = vec![None; model.pools.len()];
+    for service in &model.services {
+        if let Some(of_pool) = longest.get_mut(service.pool) {
+            *of_pool = (*of_pool).max(Some(nanoseconds(service.drain)));
+        }
+    }
+    let of_any = longest_drain_ns(model);
+    longest.into_iter().map(|of_pool| of_pool.unwrap_or(of_any)).collect()
 }
 
 /// The longest time of any service.
@@ -193,18 +225,20 @@ fn spread(tunnels: &[u32]) -> (u16, [u16; ENDPOINT_TUNNELS]) {
     (u16::try_from(tunnels.len().min(ENDPOINT_TUNNELS)).unwrap_or(0), places)
 }
 
+/// The verdicts about a pool's endpoints, by their names.
+fn verdicts_of<'a>(pool: &Pool, environment: &Environment<'a>) -> HashMap<&'a str, HealthState> {
+    let from_there = environment.verdicts.range((pool.name.clone(), String::new())..);
+    let of_pool = from_there.take_while(|((of, _), _)| *of == pool.name);
+    of_pool.map(|((_, name), &verdict)| (name.as_str(), verdict)).collect()
+}
+
 /// The verdict where there is one, else what the kernel knows, else nothing is sent there yet.
-fn health(
-    pool: &Pool,
-    endpoint: &Endpoint,
-    environment: &Environment<'_>,
-    known: Option<&EndpointEntry>,
-) -> HealthState {
+fn health(pool: &Pool, verdict: Option<HealthState>, known: Option<&EndpointEntry>) -> HealthState {
     if pool.monitor.is_none() {
         return HealthState::Healthy;
     }
-    match environment.verdicts.get(&(pool.name.clone(), endpoint.name.clone())) {
-        Some(&verdict @ (HealthState::Healthy | HealthState::Unhealthy)) => verdict,
+    match verdict {
+        Some(verdict @ (HealthState::Healthy | HealthState::Unhealthy)) => verdict,
         Some(HealthState::Unknown | HealthState::Disabled) | None => {
             known.map_or(HealthState::Unknown, health_of)
         }
@@ -229,7 +263,7 @@ pub(super) fn plan_removed(
     if removed.is_empty() {
         return;
     }
-    let named: BTreeSet<u16> = image.tables.values().flat_map(|slots| slots.iter().copied()).collect();
+    let named: EndpointIds = image.tables.values().flat_map(|slots| slots.iter().copied()).collect();
     let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
     let off = all.filter(|(_, endpoint)| !endpoint.enabled);
     let off: BTreeSet<_> = off.map(|(pool, one)| identity_of(pool, one, vnets)).collect();
@@ -239,7 +273,7 @@ pub(super) fn plan_removed(
         let empty = entry.state & ENDPOINT_REMOVED != 0 && uses.is_empty(id, &entry, environment.flows);
         let entry = tombstone(entry, uses.drain_ns(id), ends || empty, environment.now_ns, image);
         let settled = entry.until_ns.saturating_add(SETTLE_NS) <= environment.flows.since_ns;
-        if !settled || named.contains(&id) || environment.flows.endpoints.contains(&id) {
+        if !settled || named.contains(id) || environment.flows.endpoints.contains(&id) {
             image.endpoints.insert(id, entry);
             // Its address has an id as long as it is there.
             if let Some(&id) = observed.addresses.get(&entry.address) {

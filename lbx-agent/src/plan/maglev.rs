@@ -7,7 +7,7 @@
 use lbx_common::hash::{mix, scale};
 
 /// A member of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// What it is, the same on all nodes: network, address and port, hashed by [`identity`].
     pub identity: u64,
@@ -18,8 +18,8 @@ pub struct Member {
 }
 
 /// Identity of a member from numbers that say what it is.
-pub fn identity(parts: &[u64]) -> u64 {
-    parts.iter().fold(0x6c62_7800_0000_0001, |sum, &part| mix(sum ^ mix(part ^ 0x2545_f491_4f6c_dd1d)))
+pub fn identity(parts: impl IntoIterator<Item = u64>) -> u64 {
+    parts.into_iter().fold(0x6c62_7800_0000_0001, |sum, part| mix(sum ^ mix(part ^ 0x2545_f491_4f6c_dd1d)))
 }
 
 /// A table of `slots` slots (a prime); `None` where no member has any weight.

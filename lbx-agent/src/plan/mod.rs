@@ -14,6 +14,7 @@ mod planner;
 mod policies;
 mod ports;
 mod services;
+mod tables;
 mod uses;
 
 use std::time::Duration;
@@ -23,7 +24,8 @@ pub use endpoints::{endpoint_ids, health_of, is_released, with_health};
 pub use hosts::{entry_address, known_host};
 pub use peers::known_tunnel;
 pub use planner::{Environment, NodeFacts, PlanError, plan};
-pub use services::{ListenerIdentity, listener_identity, listener_ids, listeners_of, tables_stay};
+pub use services::{ListenerIdentity, listener_identity, listener_ids, listeners_of};
+pub use tables::{Built, tables_stay};
 
 /// A time as the maps have it.
 pub fn nanoseconds(duration: Duration) -> u64 {

@@ -15,6 +15,7 @@ use super::{
     hosts::Hosts,
     ids::{Exhausted, Ids},
     nanoseconds, peers, services,
+    tables::Built,
     uses::Uses,
 };
 use crate::{
@@ -57,6 +58,8 @@ pub struct Environment<'a> {
     pub now_ns: u64,
     /// What pins tell.
     pub flows: &'a FlowFacts,
+    /// Tables of earlier passes.
+    pub built: &'a Built,
 }
 
 /// Why there is no plan.
@@ -90,8 +93,9 @@ pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> R
     let vnets = plan_vnets(model, environment, observed, &mut hosts, &mut image)?;
     let tunnels = peers::plan_tunnels(model, environment, observed, &vnets, &mut hosts, &mut image)?;
     let uses = Uses::new(model, observed);
-    endpoints::plan_endpoints(model, environment, observed, &vnets, &tunnels, &uses, &mut image)?;
-    services::plan_services(model, environment, observed, &vnets, &mut hosts, &mut image)?;
+    let places =
+        endpoints::plan_endpoints(model, environment, observed, (&vnets, &tunnels), &uses, &mut image)?;
+    services::plan_services(model, environment, observed, (&vnets, &places), &mut hosts, &mut image)?;
     endpoints::plan_removed(model, environment, observed, &vnets, &uses, &mut image);
     endpoints::keep_replies(environment, observed, &mut image);
     if !image.tracking.is_empty() {

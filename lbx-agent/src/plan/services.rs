@@ -3,33 +3,31 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
 };
 
 use lbx_common::{
     abi::{
-        ENDPOINT_TAKES_NEW, EndpointEntry, Host, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY,
-        LISTENER_HAS_RANGE, LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerKey, ListenerValue,
-        ReplyKey, ReplyValue, Target, VIP_ECHO, VIP_REJECTS, VipValue, Words,
+        Host, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE, LISTENER_KEEPS,
+        LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerKey, ListenerValue, ReplyKey, ReplyValue, Target,
+        VIP_ECHO, VIP_REJECTS, VipValue, Words,
     },
     api::{ConnectionTracking, Forwarding, Listen, Ports},
     ip::TCP,
-    select::sequence,
 };
 
 use super::{
     changes::Changes,
-    endpoints::endpoint_ids,
+    endpoints::Places,
     hosts::{Hosts, known_host},
     ids::Ids,
-    maglev::{self, Member},
     planner::{Environment, PlanError},
     policies::{Policies, has_policy},
     ports,
+    tables::{self, Tables},
 };
 use crate::{
     config::model::{Endpoint, Model, Pool, Service},
-    dataplane::{Image, MapId, lines_for},
+    dataplane::Image,
 };
 
 /// Plans everything that belongs to services, over the endpoints that `image` already has.
@@ -37,29 +35,29 @@ pub fn plan_services(
     model: &Model,
     environment: &Environment<'_>,
     observed: &Image,
-    vnets: &[u32],
+    (vnets, places): (&[u32], &Places),
     hosts: &mut Hosts,
     image: &mut Image,
 ) -> Result<(), PlanError> {
     let mut plan = Services {
         ids: Ids::new(known_listeners(observed), model.limits.listeners),
-        members: endpoint_ids(model, image),
+        places,
         vnets,
         hosts,
         policies: Policies::new(observed),
         changes: Changes::new(environment, observed, model.timers.transition),
     };
-    let mut tables = Tables::new(observed, environment.sizes.of(MapId::Slots));
+    let mut tables = Tables::new(observed, environment);
     let mut targets = BTreeMap::new();
     let dropping: BTreeSet<IpAddr> =
         model.services.iter().filter(|service| !service.reject).map(|service| service.address).collect();
     for service in &model.services {
         let Some(pool) = model.pools.get(service.pool) else { continue };
-        let target = match targets.get(&service.pool) {
-            Some(&target) => target,
-            None => {
-                *targets.entry(service.pool).or_insert(tables.place(pool, model, &plan.members, image)?)
-            }
+        let target = if let Some(&target) = targets.get(&service.pool) {
+            target
+        } else {
+            let members = tables::members(pool, model, |place, _| places.id(service.pool, place));
+            *targets.entry(service.pool).or_insert(tables.place(pool, &members, image)?)
         };
         let echo = if service.icmp_echo { VIP_ECHO } else { 0 };
         // To ports that no service has, there is an answer only where nobody wants silence.
@@ -117,7 +115,7 @@ fn known_listeners(observed: &Image) -> impl Iterator<Item = (ListenerIdentity, 
 /// What planning services needs.
 struct Services<'a> {
     ids: Ids<ListenerIdentity>,
-    members: BTreeMap<(String, String), u16>,
+    places: &'a Places,
     vnets: &'a [u32],
     hosts: &'a mut Hosts,
     policies: Policies,
@@ -169,8 +167,10 @@ impl Services<'_> {
             if service.forwarding == Forwarding::Dsr {
                 continue;
             }
-            for endpoint in &pool.endpoints {
-                self.replies((vip, protocol, first, last), id, (pool, endpoint), image)?;
+            for (place, endpoint) in pool.endpoints.iter().enumerate() {
+                if let Some(endpoint_id) = self.places.id(service.pool, place) {
+                    self.replies((vip, protocol, first, last), id, (endpoint_id, endpoint), image)?;
+                }
             }
         }
         Ok(())
@@ -181,11 +181,9 @@ impl Services<'_> {
         &mut self,
         (vip, protocol, first, last): (Host, u8, u16, u16),
         listener: u32,
-        (pool, endpoint): (&Pool, &Endpoint),
+        (id, endpoint): (u16, &Endpoint),
         image: &mut Image,
     ) -> Result<(), PlanError> {
-        let name = (pool.name.clone(), endpoint.name.clone());
-        let Some(&id) = self.members.get(&name) else { return Ok(()) };
         let vnet = self.vnets.get(endpoint.vnet).copied().unwrap_or_default();
         let address = self.hosts.of(endpoint.address, image)?;
         let endpoint_port = endpoint.port.unwrap_or(first);
@@ -228,134 +226,4 @@ pub(super) fn add_lengths(words: &mut [u64; 2], protocol: u8, lengths: u16) {
         value.udp_lengths |= lengths;
     }
     *words = value.to_words();
-}
-
-/// Lookup tables: what stands in the kernel already is pointed at again; the rest goes into free lines.
-struct Tables {
-    placed: BTreeMap<Arc<[u16]>, u32>,
-    used: BTreeSet<(u32, u32)>,
-    capacity: u32,
-}
-
-impl Tables {
-    fn new(observed: &Image, capacity: u32) -> Self {
-        let length = |slots: &Arc<[u16]>| lines_for(u32::try_from(slots.len()).unwrap_or(u32::MAX));
-        Self {
-            placed: observed.tables.iter().map(|(&line, slots)| (slots.clone(), line)).collect(),
-            // What goes away now is in use until the change is over.
-            used: observed.tables.iter().map(|(&line, slots)| (line, length(slots))).collect(),
-            capacity,
-        }
-    }
-
-    /// The table of a pool, added to the image.
-    fn place(
-        &mut self,
-        pool: &Pool,
-        model: &Model,
-        ids: &BTreeMap<(String, String), u16>,
-        image: &mut Image,
-    ) -> Result<Target, PlanError> {
-        let Some(slots) = table(pool, model, ids, &image.endpoints) else {
-            return Ok(Target::default());
-        };
-        let slots: Arc<[u16]> = slots.into();
-        let line = match self.placed.get(&slots) {
-            Some(&line) => line,
-            None => self.allocate(lines_for(pool.table_size))?,
-        };
-        self.placed.insert(slots.clone(), line);
-        image.tables.insert(line, slots);
-        Ok(Target::new(line, pool.table_size))
-    }
-
-    /// The first gap that is long enough.
-    fn allocate(&mut self, lines: u32) -> Result<u32, PlanError> {
-        let mut start = 0;
-        for &(line, length) in &self.used {
-            if line.saturating_sub(start) >= lines {
-                break;
-            }
-            start = start.max(line.saturating_add(length));
-        }
-        if start.saturating_add(lines) > self.capacity {
-            return Err(PlanError::NoRoom("lookup table", "table_slots"));
-        }
-        self.used.insert((start, lines));
-        Ok(start)
-    }
-}
-
-/// Whether pools still have the tables that they should have by the states of their endpoints in an image.
-pub fn tables_stay(
-    model: &Model,
-    ids: &BTreeMap<(String, String), u16>,
-    image: &Image,
-    pools: &BTreeSet<String>,
-) -> bool {
-    let listeners = listener_ids(image);
-    let targets: BTreeMap<u32, Target> =
-        image.listener_values().map(|(.., value)| (value.id, value.target)).collect();
-    let mut seen = BTreeSet::new();
-    model.services.iter().all(|service| {
-        let Some(pool) = model.pools.get(service.pool).filter(|pool| pools.contains(&pool.name)) else {
-            return true;
-        };
-        // All services of a pool have the same one.
-        if !seen.insert(service.pool) {
-            return true;
-        }
-        let mut of_service = listeners_of(service, image, &listeners).filter_map(|id| targets.get(&id));
-        let Some(target) = of_service.next() else { return false };
-        let current = image.tables.get(&target.line()).filter(|_| target.slots() != 0);
-        current.map(|slots| &slots[..]) == table(pool, model, ids, &image.endpoints).as_deref()
-    })
-}
-
-/// The table of a pool: over all endpoints with weight, whatever their health, so that a failure moves only
-/// the slots of the endpoint that failed. Where more than half of the weight is unusable, or the sequence of
-/// some slot would end before it finds a usable endpoint, it is built over the usable rest.
-fn table(
-    pool: &Pool,
-    model: &Model,
-    ids: &BTreeMap<(String, String), u16>,
-    endpoints: &BTreeMap<u16, EndpointEntry>,
-) -> Option<Vec<u16>> {
-    let all = members(pool, model, ids);
-    let takes_new = |id: u16| endpoints.get(&id).is_some_and(|e| e.state & ENDPOINT_TAKES_NEW != 0);
-    let usable: Vec<Member> = all.iter().copied().filter(|member| takes_new(member.id)).collect();
-    let weight = |members: &[Member]| members.iter().map(|member| u32::from(member.weight)).sum::<u32>();
-    let table = maglev::build(&all, pool.table_size)?;
-    if usable.len() == all.len() || weight(&usable) == 0 {
-        return Some(table);
-    }
-    if weight(&usable) * 2 >= weight(&all) && every_slot_has_an_owner(&table, takes_new) {
-        return Some(table);
-    }
-    maglev::build(&usable, pool.table_size)
-}
-
-fn members(pool: &Pool, model: &Model, ids: &BTreeMap<(String, String), u16>) -> Vec<Member> {
-    let member = |endpoint: &Endpoint| {
-        let &id = ids.get(&(pool.name.clone(), endpoint.name.clone()))?;
-        let vni = model.vnets.get(endpoint.vnet).map_or(0, |vnet| vnet.vni);
-        let port = u64::from(endpoint.port.unwrap_or_default());
-        let identity = match endpoint.address {
-            IpAddr::V4(address) => maglev::identity(&[u64::from(vni), u64::from(u32::from(address)), port]),
-            IpAddr::V6(address) => {
-                let [high, low] = [u128::from(address) >> 64, u128::from(address) & u128::from(u64::MAX)]
-                    .map(|half| u64::try_from(half).unwrap_or_default());
-                maglev::identity(&[u64::from(vni), high, low, port])
-            }
-        };
-        Some(Member { identity, weight: endpoint.weight, id })
-    };
-    pool.endpoints.iter().filter_map(member).collect()
-}
-
-/// Whether the sequence of each slot finds an endpoint that takes new flows.
-fn every_slot_has_an_owner(table: &[u16], takes_new: impl Fn(u16) -> bool) -> bool {
-    let slots = u32::try_from(table.len()).unwrap_or(u32::MAX);
-    let takes_new_at = |slot: u32| table.get(slot as usize).is_some_and(|&id| takes_new(id));
-    (0..slots).all(|slot| sequence(slot, slots).any(takes_new_at))
 }

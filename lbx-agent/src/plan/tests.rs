@@ -247,6 +247,7 @@ impl<'a> Facts<'a> {
             path_mtus: &self.path_mtus,
             verdicts: &self.verdicts,
             tunnel_verdicts: &self.tunnel_verdicts,
+            built: &Built::default(),
         };
         plan(model, &environment, self.observed).unwrap()
     }

@@ -12,6 +12,7 @@ use lbx_common::{
 use super::{
     changes::FlowFacts,
     endpoints::{SETTLE_NS, longest_drain_ns},
+    ids::EndpointIds,
     nanoseconds,
     services::{listener_ids, listeners_of},
 };
@@ -87,10 +88,9 @@ fn uses(model: &Model, observed: &Image) -> BTreeMap<u16, Use> {
     }
     let mut uses: BTreeMap<u16, Use> = BTreeMap::new();
     for (line, one) in by_line {
-        let mut members = observed.tables.get(&line).map_or_else(Vec::new, |slots| slots.to_vec());
-        members.sort_unstable();
-        members.dedup();
-        for id in members {
+        let mut members = EndpointIds::default();
+        let slots = observed.tables.get(&line).into_iter().flat_map(|slots| slots.iter().copied());
+        for id in slots.filter(|&id| members.insert(id)) {
             uses.entry(id).and_modify(|known| *known = known.with(one)).or_insert(one);
         }
     }

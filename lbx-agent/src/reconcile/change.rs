@@ -3,6 +3,8 @@
 //! The order makes each change all or nothing: everything that can refuse it comes first (revision,
 //! validator, limits, room, interfaces, routes), then it is stored durably, then the maps are written.
 
+use std::collections::BTreeMap;
+
 use lbx_common::api::{Config, ConfigDocument, Mistake, Revision};
 use nix::net::if_::if_nametoindex;
 
@@ -18,6 +20,19 @@ use crate::{
 fn refused(path: impl Into<String>, message: String) -> RefusedError {
     RefusedError::Invalid(vec![Mistake::new(path, message)])
 }
+
+/// A configuration that nothing speaks against.
+struct Checked {
+    model: Model,
+    seed: [u64; 2],
+    /// What the maps are to hold,
+    wanted: Image,
+    /// if the machine is still this one.
+    machine: Machine,
+}
+
+/// Interface index and MAC of `lbx0` and `lbx1`, and the VLAN devices.
+type Machine = ((u32, [u8; 6]), (u32, [u8; 6]), BTreeMap<u32, (u32, u16)>);
 
 impl Reconciler {
     /// Answers a command. An answer that nobody waits for any more is dropped.
@@ -53,9 +68,9 @@ impl Reconciler {
         {
             return Err(RefusedError::Conflict { expected, current: self.revision });
         }
-        let (model, seed) = self.check(config)?;
+        let checked = self.check(config)?;
         let revision = self.revision + 1;
-        self.put_in_force(model, seed, revision, true).await?;
+        self.put_in_force(checked, revision, true).await?;
         Ok(revision)
     }
 
@@ -69,7 +84,7 @@ impl Reconciler {
         };
         let result = match loaded {
             Ok((revision, config)) => match self.check(config) {
-                Ok((model, seed)) => self.put_in_force(model, seed, revision, false).await,
+                Ok(checked) => self.put_in_force(checked, revision, false).await,
                 Err(refused) => Err(refused),
             }
             .map(|()| revision)
@@ -89,7 +104,7 @@ impl Reconciler {
     }
 
     /// Everything about a configuration that can be refused without touching anything.
-    fn check(&self, config: Config) -> Result<(Model, [u64; 2]), RefusedError> {
+    fn check(&self, config: Config) -> Result<Checked, RefusedError> {
         let model = config::validate(config).map_err(RefusedError::Invalid)?;
         if model.limits != self.model.limits {
             return Err(refused(
@@ -116,18 +131,23 @@ impl Reconciler {
             seed::load(seed_source, &self.state_dir)
                 .map_err(|error| refused("node.hash_seed", error.to_string()))?
         };
-        let observed = Image::observe(&self.kernel.memory);
-        self.plan(&model, seed, &observed).map_err(|error| RefusedError::Failed(error.to_string()))?;
-        Ok((model, seed))
+        let wanted = self.plan(&model, seed, &self.image);
+        let wanted = wanted.map_err(|error| RefusedError::Failed(error.to_string()))?;
+        Ok(Checked { model, seed, wanted, machine: self.machine() })
+    }
+
+    /// What a plan depends on that preparing may change.
+    fn machine(&self) -> Machine {
+        (self.kernel.lbx0(), self.kernel.lbx1(), self.kernel.vlans().clone())
     }
 
     async fn put_in_force(
         &mut self,
-        model: Model,
-        seed: [u64; 2],
+        checked: Checked,
         revision: Revision,
         store: bool,
     ) -> Result<(), RefusedError> {
+        let Checked { model, seed, wanted, machine } = checked;
         let mut prepared = self.kernel.prepare(&model).await.map_err(|error| error.to_string());
         if prepared.is_ok() && store {
             prepared =
@@ -138,8 +158,8 @@ impl Reconciler {
             return Err(RefusedError::Failed(reason));
         }
         (self.model, self.seed, self.revision) = (model, seed, revision);
-        self.forget_stale_findings();
-        let converged = self.converge();
+        let as_planned = !self.forget_stale_findings() && machine == self.machine();
+        let converged = self.converge(as_planned.then_some(wanted));
         if let Err(error) = self.kernel.attachments.release_others(&self.model.interfaces) {
             tracing::error!(%error, "cannot detach from an interface that is no longer configured");
         }

@@ -58,12 +58,17 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Forgets what was found out about what is not probed any more, or elsewhere.
-    pub fn keep_of(&mut self, now: BTreeMap<Name, Probed>) {
+    /// Forgets what was found out about what is not probed any more, or elsewhere. Returns what has
+    /// lost its verdict.
+    pub fn keep_of(&mut self, now: BTreeMap<Name, Probed>) -> Vec<Name> {
         let same = |name: &Name| now.get(name).is_some_and(|one| self.probed.get(name) == Some(one));
-        self.verdicts.retain(|name, _| same(name));
-        self.seen.retain(|name, _| same(name));
+        let mut gone: Vec<Name> = self.seen.keys().filter(|name| !same(name)).cloned().collect();
+        gone.retain(|name| {
+            self.seen.remove(name);
+            self.verdicts.remove(name).is_some()
+        });
         self.probed = now;
+        gone
     }
 
     /// Takes a probe's result. Returns the verdict, where there is one, and the one before.

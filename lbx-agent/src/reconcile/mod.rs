@@ -52,7 +52,7 @@ use crate::{
         next_hop::{NextHop, NextHopEvent},
         path_mtu::TooBig,
     },
-    plan::{self, Environment, NodeFacts},
+    plan::{self, Built, Environment, NodeFacts},
     service_manager::Watchdog,
     store::Store,
 };
@@ -130,8 +130,9 @@ pub struct Reconciler {
     verdicts: Verdicts,
     outputs: Outputs,
     started: Instant,
-    /// What the maps hold since the last pass.
+    /// What the maps hold: nobody else writes to them.
     image: Image,
+    built: Built,
     sweeper: Sweeper,
     /// What pins mean to the look that is under way.
     meaning: Option<Meaning>,
@@ -165,6 +166,7 @@ impl Reconciler {
             outputs,
             started: Instant::now(),
             image: Image::default(),
+            built: Built::default(),
             sweeper: Sweeper::default(),
             meaning: None,
             sweep_began: Instant::now(),
@@ -178,7 +180,8 @@ impl Reconciler {
         }
         this.kernel.prepare(&this.model).await?;
         this.kernel.leave_before()?;
-        this.converge()?;
+        this.look();
+        this.converge(None)?;
         this.kernel.attachments.release_others(&this.model.interfaces)?;
         this.publish();
         Ok(this)
@@ -236,8 +239,11 @@ impl Reconciler {
                 }
                 () = at(self.retry) => true,
             };
-            if again && let Err(error) = self.converge() {
-                tracing::error!(%error, "cannot bring the data plane up to date; trying again");
+            if again {
+                self.look();
+                if let Err(error) = self.converge(None) {
+                    tracing::error!(%error, "cannot bring the data plane up to date; trying again");
+                }
             }
             if self.rerouted && self.retry.is_none() {
                 self.rerouted = false;
@@ -246,19 +252,34 @@ impl Reconciler {
         }
     }
 
-    /// Plans, and makes the maps so.
-    fn converge(&mut self) -> Result<(), KernelError> {
+    /// Looks at what the maps hold. Where there is no hurry that is done before each pass: somebody may have been at
+    /// them by hand.
+    fn look(&mut self) {
+        self.image = Image::observe(&self.kernel.memory);
+    }
+
+    /// Plans, where that was not done before, and makes the maps so.
+    fn converge(&mut self, planned: Option<Image>) -> Result<(), KernelError> {
         self.retry = Some(Instant::now() + RETRY);
         self.verdicts = Verdicts::default();
-        let observed = Image::observe(&self.kernel.memory);
-        let wanted = self.plan(&self.model, self.seed, &observed)?;
-        self.ids = plan::endpoint_ids(&self.model, &wanted);
-        let steps = diff(&observed, &wanted);
+        let wanted = match planned {
+            Some(planned) => planned,
+            None => self.plan(&self.model, self.seed, &self.image)?,
+        };
+        let steps = diff(&self.image, &wanted);
         tracing::debug!(?steps, "applying");
-        apply(&mut self.kernel.memory, &mut self.kernel.counters, &steps)?;
+        let applied = apply(&mut self.kernel.memory, &mut self.kernel.counters, &steps);
+        if applied.is_ok() {
+            self.image = wanted;
+        } else {
+            self.look();
+        }
+        self.built.forget_unused();
+        self.ids = plan::endpoint_ids(&self.model, &self.image);
+        applied?;
         let left = |deadline_ns: u64| Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
-        self.deadline = plan::next_deadline_ns(&wanted).map(|deadline_ns| Instant::now() + left(deadline_ns));
-        self.image = wanted;
+        self.deadline =
+            plan::next_deadline_ns(&self.image).map(|deadline_ns| Instant::now() + left(deadline_ns));
         self.retry = None;
         self.schedule_sweep();
         Ok(())
@@ -304,16 +325,22 @@ impl Reconciler {
             tunnel_verdicts: &self.tunnels.verdicts,
             now_ns: now_ns(),
             flows: &self.sweeper.facts,
+            built: &self.built,
         };
         Ok(plan::plan(model, &environment, observed)?)
     }
 
-    /// Forgets what was found out about what is not probed any more, or elsewhere.
-    fn forget_stale_findings(&mut self) {
+    /// Forgets what was found out about what is not probed any more, or elsewhere. Returns whether the plan may be
+    /// another one without that.
+    fn forget_stale_findings(&mut self) -> bool {
         let [endpoints, tunnels] = probed(&self.model);
-        self.endpoints.keep_of(endpoints);
-        self.tunnels.keep_of(tunnels);
-        self.path_mtus.keep_of(&self.model);
+        let (endpoints, tunnels) = (self.endpoints.keep_of(endpoints), self.tunnels.keep_of(tunnels));
+        // What is not there any more is not planned.
+        let is_there = |(pool, endpoint): &Name| {
+            let mut pools = self.model.pools.iter().filter(|one| one.name == *pool);
+            pools.any(|pool| pool.endpoints.iter().any(|one| one.name == *endpoint))
+        };
+        self.path_mtus.keep_of(&self.model) || !tunnels.is_empty() || endpoints.iter().any(is_there)
     }
 
     fn take_next_hop(&mut self, event: NextHopEvent) {
@@ -328,8 +355,7 @@ impl Reconciler {
 
     /// Tells the health checker and the next-hop watcher what is wanted now.
     fn publish(&mut self) {
-        let image = Image::observe(&self.kernel.memory);
-        let targets = targets(&self.model, &InKernel { reconciler: self, image: &image });
+        let targets = targets(&self.model, self);
         let remotes = remotes(&self.model);
         self.outputs.targets.send_replace(Arc::new(targets));
         self.outputs.remotes.send_if_modified(|current| {
@@ -355,19 +381,14 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// What the kernel's maps say; the verdicts are in them.
-struct InKernel<'a> {
-    reconciler: &'a Reconciler,
-    image: &'a Image,
-}
-
-impl Known for InKernel<'_> {
+/// What the maps say; the verdicts are in them.
+impl Known for Reconciler {
     fn endpoint_is_up(&self, name: &Name) -> Option<bool> {
-        let id = self.reconciler.ids.get(name)?;
+        let id = self.ids.get(name)?;
         Some(plan::health_of(self.image.endpoints.get(id)?) == HealthState::Healthy)
     }
 
     fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool {
-        plan::known_tunnel(vnet, tunnel, self.image).is_some_and(|entry| entry.flags & TUNNEL_DOWN != 0)
+        plan::known_tunnel(vnet, tunnel, &self.image).is_some_and(|entry| entry.flags & TUNNEL_DOWN != 0)
     }
 }

@@ -66,13 +66,15 @@ impl PathMtus {
         self.until.len() < before
     }
 
-    /// Forgets the paths of tunnels that are not there any more.
-    pub fn keep_of(&mut self, model: &Model) {
+    /// Forgets the paths of tunnels that are not there any more. Returns whether there was such.
+    pub fn keep_of(&mut self, model: &Model) -> bool {
         let there = |path: &TunnelPath| {
             model.vnets.iter().any(|vnet| vnet.paths().any(|(_, existing)| existing == *path))
         };
+        let before = self.until.len();
         self.until.retain(|path, _| there(path));
         self.mtus.retain(|path, _| there(path));
+        self.until.len() < before
     }
 
     /// When there is something to forget.

@@ -7,7 +7,7 @@ use lbx_agent::{
     config::model::Model,
     dataplane::{Image, Sizes},
     net::next_hop::NextHop,
-    plan::{Environment, FlowFacts, NodeFacts, plan},
+    plan::{Built, Environment, FlowFacts, NodeFacts, plan},
 };
 use lbx_common::api::HealthState;
 
@@ -115,6 +115,7 @@ pub fn planned(
         tunnel_verdicts: &BTreeMap::new(),
         now_ns: 0,
         flows: &FlowFacts::default(),
+        built: &Built::default(),
     };
     Ok(plan(model, &environment, observed)?)
 }

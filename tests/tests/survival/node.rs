@@ -8,7 +8,7 @@ use lbx_agent::{
     dataplane::{
         FakeMemory, Image, MapId, Memory as _, NoCounters, Sizes, Step, apply, diff, update_endpoint,
     },
-    plan::{self, Environment, NodeFacts},
+    plan::{self, Built, Environment, NodeFacts},
     reconcile::{Meaning, Sweeper},
 };
 use lbx_common::{abi::EndpointEntry, api::HealthState};
@@ -27,6 +27,7 @@ struct Agent {
     seed: [u64; 2],
     verdicts: BTreeMap<(String, String), HealthState>,
     sweeper: Sweeper,
+    built: Built,
     image: Image,
 }
 
@@ -48,6 +49,7 @@ fn agent(wanted: &Wanted) -> Agent {
         seed: [wanted.seed, !wanted.seed],
         verdicts: BTreeMap::new(),
         sweeper: Sweeper::default(),
+        built: Built::default(),
         image: Image::default(),
     }
 }
@@ -143,6 +145,7 @@ impl Node {
             tunnel_verdicts: &BTreeMap::new(),
             now_ns: self.now_ns,
             flows: &self.agent.sweeper.facts,
+            built: &self.agent.built,
         };
         plan::plan(model, &environment, observed).unwrap()
     }

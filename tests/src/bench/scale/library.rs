@@ -7,7 +7,7 @@ use lbx_agent::{
     config::{self, model::Model},
     dataplane::{FakeMemory, Image, NoCounters, Sizes, apply, diff},
     plan::{
-        Environment, FlowFacts, NodeFacts, endpoint_ids,
+        Built, Environment, FlowFacts, NodeFacts, endpoint_ids,
         maglev::{self, Member},
         plan,
     },
@@ -76,7 +76,7 @@ fn table(size: Size) -> Figure {
     let slots = slots.unwrap_or(TABLE_SIZES[0]);
     let members: Vec<Member> = (1..=size.members)
         .map(|number| Member {
-            identity: maglev::identity(&[u64::from(number)]),
+            identity: maglev::identity([u64::from(number)]),
             weight: 100,
             id: u16::try_from(number).unwrap_or(u16::MAX),
         })
@@ -93,6 +93,7 @@ struct Facts {
     verdicts: BTreeMap<(String, String), HealthState>,
     next_hops: BTreeMap<IpAddr, (Option<lbx_agent::net::next_hop::NextHop>, Option<u16>)>,
     flows: FlowFacts,
+    built: Built,
 }
 
 impl Facts {
@@ -105,6 +106,7 @@ impl Facts {
             verdicts: endpoints.map(|name| (name, HealthState::Healthy)).collect(),
             next_hops: BTreeMap::new(),
             flows: FlowFacts::default(),
+            built: Built::default(),
         }
     }
 
@@ -120,6 +122,7 @@ impl Facts {
             tunnel_verdicts: const { &BTreeMap::new() },
             now_ns: 1,
             flows: &self.flows,
+            built: &self.built,
         }
     }
 }

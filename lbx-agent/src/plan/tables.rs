@@ -1,0 +1,177 @@
+//! Lookup tables of pools: over which endpoints, and in which lines of the map.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lbx_common::{
+    abi::{ENDPOINT_TAKES_NEW, EndpointEntry, Target},
+    select::sequence,
+};
+
+use super::{
+    maglev::{self, Member},
+    planner::{Environment, PlanError},
+    services::{listener_ids, listeners_of},
+};
+use crate::{
+    config::model::{Endpoint, Model, Pool},
+    dataplane::{Image, MapId, lines_for},
+};
+
+/// Tables that were built before, by what they were built of. Without them a pass takes longer and finds the same.
+#[derive(Debug, Default)]
+pub struct Built(Mutex<HashMap<Recipe, Arc<[u16]>>>);
+
+/// Slots of a table, and its members.
+type Recipe = (u32, Vec<Member>);
+
+impl Built {
+    /// The table of `slots` slots over `members`; `None` where none has any weight.
+    fn table(&self, members: &[Member], slots: u32) -> Option<Arc<[u16]>> {
+        let key = (slots, members.to_vec());
+        let mut built = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = built.get(&key) {
+            return Some(table.clone());
+        }
+        let table: Arc<[u16]> = maglev::build(members, slots)?.into();
+        built.insert(key, table.clone());
+        Some(table)
+    }
+
+    /// Forgets the tables that no image has.
+    pub fn forget_unused(&mut self) {
+        let built = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        built.retain(|_, table| Arc::strong_count(table) > 1);
+    }
+}
+
+/// Places of tables: what stands in the kernel already is pointed at again; the rest goes into free lines.
+pub struct Tables<'a> {
+    placed: BTreeMap<Arc<[u16]>, u32>,
+    used: BTreeSet<(u32, u32)>,
+    capacity: u32,
+    built: &'a Built,
+}
+
+impl<'a> Tables<'a> {
+    /// From what the maps hold.
+    pub fn new(observed: &Image, environment: &Environment<'a>) -> Self {
+        let length = |slots: &Arc<[u16]>| lines_for(u32::try_from(slots.len()).unwrap_or(u32::MAX));
+        Self {
+            placed: observed.tables.iter().map(|(&line, slots)| (slots.clone(), line)).collect(),
+            // What goes away now is in use until the change is over.
+            used: observed.tables.iter().map(|(&line, slots)| (line, length(slots))).collect(),
+            capacity: environment.sizes.of(MapId::Slots),
+            built: environment.built,
+        }
+    }
+
+    /// The table of a pool, added to the image.
+    pub fn place(&mut self, pool: &Pool, members: &[Member], image: &mut Image) -> Result<Target, PlanError> {
+        let Some(slots) = table(members, pool.table_size, &image.endpoints, self.built) else {
+            return Ok(Target::default());
+        };
+        let line = match self.placed.get(&slots) {
+            Some(&line) => line,
+            None => self.allocate(lines_for(pool.table_size))?,
+        };
+        self.placed.insert(slots.clone(), line);
+        image.tables.insert(line, slots);
+        Ok(Target::new(line, pool.table_size))
+    }
+
+    /// The first gap that is long enough.
+    fn allocate(&mut self, lines: u32) -> Result<u32, PlanError> {
+        let mut start = 0;
+        for &(line, length) in &self.used {
+            if line.saturating_sub(start) >= lines {
+                break;
+            }
+            start = start.max(line.saturating_add(length));
+        }
+        if start.saturating_add(lines) > self.capacity {
+            return Err(PlanError::NoRoom("lookup table", "table_slots"));
+        }
+        self.used.insert((start, lines));
+        Ok(start)
+    }
+}
+
+/// Whether pools still have the tables that they should have by the states of their endpoints in an image.
+pub fn tables_stay(
+    model: &Model,
+    ids: &BTreeMap<(String, String), u16>,
+    image: &Image,
+    pools: &BTreeSet<String>,
+) -> bool {
+    let listeners = listener_ids(image);
+    let targets: BTreeMap<u32, Target> =
+        image.listener_values().map(|(.., value)| (value.id, value.target)).collect();
+    let mut seen = BTreeSet::new();
+    model.services.iter().all(|service| {
+        let Some(pool) = model.pools.get(service.pool).filter(|pool| pools.contains(&pool.name)) else {
+            return true;
+        };
+        // All services of a pool have the same one.
+        if !seen.insert(service.pool) {
+            return true;
+        }
+        let mut of_service = listeners_of(service, image, &listeners).filter_map(|id| targets.get(&id));
+        let Some(target) = of_service.next() else { return false };
+        let current = image.tables.get(&target.line()).filter(|_| target.slots() != 0);
+        let id = |_, endpoint: &Endpoint| ids.get(&(pool.name.clone(), endpoint.name.clone())).copied();
+        let members = members(pool, model, id);
+        current == table(&members, pool.table_size, &image.endpoints, &Built::default()).as_ref()
+    })
+}
+
+/// The table over a pool's endpoints with weight, whatever their health, so that a failure moves only the slots of
+/// the endpoint that failed. Where more than half of the weight is unusable, or the sequence of some slot would end
+/// before it finds a usable endpoint, it is built over the usable rest.
+fn table(
+    all: &[Member],
+    slots: u32,
+    endpoints: &BTreeMap<u16, EndpointEntry>,
+    built: &Built,
+) -> Option<Arc<[u16]>> {
+    let takes_new = |id: u16| endpoints.get(&id).is_some_and(|e| e.state & ENDPOINT_TAKES_NEW != 0);
+    let usable: Vec<Member> = all.iter().copied().filter(|member| takes_new(member.id)).collect();
+    let weight = |members: &[Member]| members.iter().map(|member| u32::from(member.weight)).sum::<u32>();
+    let table = built.table(all, slots)?;
+    if usable.len() == all.len() || weight(&usable) == 0 {
+        return Some(table);
+    }
+    if weight(&usable) * 2 >= weight(all) && every_slot_has_an_owner(&table, takes_new) {
+        return Some(table);
+    }
+    built.table(&usable, slots)
+}
+
+/// The endpoints of a pool that have an id, by their place in it.
+pub fn members(pool: &Pool, model: &Model, id: impl Fn(usize, &Endpoint) -> Option<u16>) -> Vec<Member> {
+    let member = |(place, endpoint): (usize, &Endpoint)| {
+        let id = id(place, endpoint)?;
+        let vni = model.vnets.get(endpoint.vnet).map_or(0, |vnet| vnet.vni);
+        let port = u64::from(endpoint.port.unwrap_or_default());
+        let identity = match endpoint.address {
+            IpAddr::V4(address) => maglev::identity([u64::from(vni), u64::from(u32::from(address)), port]),
+            IpAddr::V6(address) => {
+                let [high, low] = [u128::from(address) >> 64, u128::from(address) & u128::from(u64::MAX)]
+                    .map(|half| u64::try_from(half).unwrap_or_default());
+                maglev::identity([u64::from(vni), high, low, port])
+            }
+        };
+        Some(Member { identity, weight: endpoint.weight, id })
+    };
+    pool.endpoints.iter().enumerate().filter_map(member).collect()
+}
+
+/// Whether the sequence of each slot finds an endpoint that takes new flows.
+fn every_slot_has_an_owner(table: &[u16], takes_new: impl Fn(u16) -> bool) -> bool {
+    let slots = u32::try_from(table.len()).unwrap_or(u32::MAX);
+    let takes_new_at = |slot: u32| table.get(slot as usize).is_some_and(|&id| takes_new(id));
+    (0..slots).all(|slot| sequence(slot, slots).any(takes_new_at))
+}
