@@ -14,7 +14,7 @@
 //! | [`lab`] | the programs alone, run on single packets |
 //! | [`world`] | the configuration that they are run with: every kind of network and service |
 //! | [`fuzz`] | what must hold whatever arrives |
-//! | [`bench`] | nanoseconds per packet |
+//! | [`bench`] | what is measured: nanoseconds per packet, the agent at scale, lbx beside other balancers |
 //! | [`packets`] | packets of clients and origins, and what becomes of them |
 //! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
 //! | [`process`] | running a command to its end |

@@ -7,10 +7,11 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    io::Write as _,
     os::{fd::AsRawFd, unix::process::CommandExt},
     panic,
     path::{Path, PathBuf},
-    process::{self, Command},
+    process::{self, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -18,7 +19,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 
 use crate::cleanup::Guard;
@@ -118,6 +119,15 @@ impl Netns {
             fs::write(&path, value)
                 .with_context(|| format!("cannot set {} in {}", path.display(), self.0.name))
         })
+    }
+
+    /// Loads rules in nftables' language.
+    pub fn firewall(&self, rules: &str) -> Result<()> {
+        let child = self.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn();
+        let mut child = child.context("cannot run `nft`: install nftables (apt-get install nftables)")?;
+        child.stdin.take().context("a pipe to nft")?.write_all(rules.as_bytes())?;
+        ensure!(child.wait()?.success(), "nft refused {rules}");
+        Ok(())
     }
 
     /// Runs `work` inside, on a thread of its own, and waits for it. Sockets made there stay inside.

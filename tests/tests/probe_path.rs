@@ -3,9 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
-    io::Write as _,
     net::{Ipv4Addr, SocketAddrV4},
-    process::Stdio,
     time::Duration,
 };
 
@@ -23,12 +21,6 @@ use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn nft(netns: &Netns, rules: &str) {
-    let mut child = netns.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "nft refused {rules}");
-}
-
 fn drops(agent: &Agent, reason: &str) -> u64 {
     agent.stats().unwrap().drops.iter().filter(|drop| drop.reason == reason).map(|drop| drop.packets).sum()
 }
@@ -40,8 +32,7 @@ fn endpoints_are_probed_on_a_strict_host_that_owns_their_address() {
     for (key, value) in [("ip_forward", "0"), ("conf/all/rp_filter", "1"), ("conf/default/rp_filter", "1")] {
         lbx.sysctl(&format!("net/ipv4/{key}"), value).unwrap();
     }
-    nft(
-        lbx,
+    lbx.firewall(
         "table inet strict {
             chain input {
                 type filter hook input priority 0; policy drop;
@@ -49,7 +40,8 @@ fn endpoints_are_probed_on_a_strict_host_that_owns_their_address() {
                 iifname lo accept
             }
         }",
-    );
+    )
+    .unwrap();
     lbx.ip(&format!("addr add {}/32 dev lo", ORIGINS[0].1)).unwrap();
 
     let agent = Agent::start_with(&topology, &config::whole()).unwrap();

@@ -88,7 +88,7 @@ impl Two {
     }
 
     fn mend(&self, table: &str) {
-        self.topology.east.firewall(&format!("delete table ip {table}")).unwrap();
+        self.topology.east.gateway.firewall(&format!("delete table ip {table}")).unwrap();
     }
 }
 
@@ -138,7 +138,7 @@ fn flows_leave_a_tunnel_that_is_down_and_come_back() {
     let both = BTreeSet::from([FIRST, SECOND]);
     assert_eq!(two.ways_of_requests(30_000..30_030), both);
 
-    two.topology.east.firewall(CUT_FIRST).unwrap();
+    two.topology.east.gateway.firewall(CUT_FIRST).unwrap();
     two.wait_for(FIRST, HealthState::Unhealthy);
     assert_eq!((two.state(SECOND), two.health_of_endpoints()), (HealthState::Healthy, ["healthy"].into()));
     // Though the same monitor checks the endpoints, whose probes left by the tunnel that failed.
@@ -177,8 +177,8 @@ fn flows_leave_a_tunnel_that_is_down_and_come_back() {
 #[test]
 fn with_all_tunnels_down_packets_are_dropped_for_want_of_one() {
     let two = Two::start();
-    two.topology.east.firewall(CUT_FIRST).unwrap();
-    two.topology.east.firewall(CUT_SECOND).unwrap();
+    two.topology.east.gateway.firewall(CUT_FIRST).unwrap();
+    two.topology.east.gateway.firewall(CUT_SECOND).unwrap();
     two.wait_for(FIRST, HealthState::Unhealthy);
     two.wait_for(SECOND, HealthState::Unhealthy);
     let client = two.topology.client().with_timeout(Duration::from_millis(300));
@@ -249,7 +249,7 @@ fn a_gateway_that_has_another_mac_is_found_by_the_probes_of_its_tunnel() {
     let Topology { east, lbx, .. } = &two.topology;
     let link = lbx.ip(&format!("link show {UNDERLAY_DEVICE}")).unwrap();
     let mac = link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
-    east.firewall(QUIET).unwrap();
+    east.gateway.firewall(QUIET).unwrap();
     east.gateway.ip(&format!("link set {UNDERLAY_DEVICE} address 02:00:00:00:aa:01")).unwrap();
     east.gateway.ip(&format!("neigh replace {LBX_UNDERLAY} lladdr {mac} dev {UNDERLAY_DEVICE}")).unwrap();
     let client = two.topology.client().with_timeout(Duration::from_millis(500));

@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to measure and how: `datapath`, `scale`; `bench WHAT --help` says more
+    /// What to measure and how: `datapath`, `scale`, `e2e`; `bench WHAT --help` says more
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "WHAT")]
     what: Vec<String>,
 }
@@ -22,7 +22,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let program = workspace.host_binary("lbx-bench", true);
     let mut command =
         Privilege::now().command(program.as_os_str(), "load kernel programs and make network namespaces")?;
-    bpf::compile(workspace, &setup::ensure(workspace, Scope::Run)?)?;
+    let compares = args.what.first().is_some_and(|what| what == "e2e");
+    let scope = if compares { Scope::Compare } else { Scope::Run };
+    bpf::compile(workspace, &setup::ensure(workspace, scope)?)?;
     build::host_programs(workspace, true)?;
     command.args(&args.what);
     eprintln!("==> {}", process::line(&command));

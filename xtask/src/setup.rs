@@ -18,10 +18,12 @@ const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
 /// How much has to be there.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// What compiles lbx and makes it run.
     Run,
+    /// That, and what lbx is compared with.
+    Compare,
     /// That, and what the tests and checks use.
     Test,
 }
@@ -37,7 +39,7 @@ struct Program {
 /// What users try first has to work.
 const TRY: &str = "is tried on lbx by the tests";
 
-const PROGRAMS: [Program; 8] = [
+const PROGRAMS: [Program; 9] = [
     Program {
         name: "ip",
         package: "iproute2",
@@ -47,8 +49,14 @@ const PROGRAMS: [Program; 8] = [
     Program {
         name: "nft",
         package: "nftables",
-        why: "the tests put a firewall in the way of the probes",
-        scope: Scope::Test,
+        why: "balances beside lbx in `bench e2e`, and puts a firewall in the way of the tests' probes",
+        scope: Scope::Compare,
+    },
+    Program {
+        name: "haproxy",
+        package: "haproxy",
+        why: "balances beside lbx in `bench e2e`, as a process of its own: the package's service is not used",
+        scope: Scope::Compare,
     },
     Program {
         name: "strace",
@@ -104,7 +112,7 @@ pub fn ensure(workspace: &Workspace, scope: Scope) -> Result<ToolChain> {
 fn programs(scope: Scope) -> Result<()> {
     let missing: Vec<&Program> = PROGRAMS
         .iter()
-        .filter(|program| scope == Scope::Test || program.scope == Scope::Run)
+        .filter(|program| program.scope <= scope)
         .filter(|program| process::find_program(program.name).is_none())
         .collect();
     if missing.is_empty() {

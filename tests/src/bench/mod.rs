@@ -3,6 +3,7 @@
 //! case stands the least that a program of its size of outer headers can take, measured in turn with it.
 
 mod cases;
+mod e2e;
 pub mod figures;
 mod report;
 mod scale;
@@ -27,6 +28,7 @@ use self::{
     report::{Line, Measured},
 };
 pub use self::{
+    e2e::{Comparison, Load, e2e},
     report::{Report, machine},
     scale::{Size, scale},
 };
@@ -43,9 +45,7 @@ const WRAPPER: &str = "bench_wrap";
 /// turn, on the CPU that this runs on first.
 pub fn datapath(samples: usize, only: &str, progress: &mut dyn FnMut(usize)) -> Result<Report> {
     ensure!(samples > 0, "there is nothing to measure in 0 samples");
-    let mut cpus = CpuSet::new();
-    cpus.set(nix::sched::sched_getcpu()?)?;
-    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
+    stay_on_one_cpu()?;
     let labs = Labs::new()?;
     let mut cases = cases::all(&labs)?;
     if !cases.iter().any(|case| case.name.contains(only)) {
@@ -69,6 +69,13 @@ pub fn datapath(samples: usize, only: &str, progress: &mut dyn FnMut(usize)) -> 
     }
     let lines = cases.iter().zip(&measured).map(|(case, measured)| Line::new(case, measured)).collect();
     Ok(Report::new(lines))
+}
+
+/// Keeps this thread, and what it starts from now on, on the CPU that it runs on.
+fn stay_on_one_cpu() -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(nix::sched::sched_getcpu()?)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")
 }
 
 /// The wrapper and what it may call.

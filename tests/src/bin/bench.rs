@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lbx_tests::bench::{self, Size};
+use lbx_tests::bench::{self, Load, Size};
 
 /// Measures lbx on this machine.
 #[derive(Parser)]
@@ -37,12 +37,19 @@ enum What {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Connections, requests and packets through lbx, nftables and HAProxy, in turn in one network
+    E2e {
+        /// Write the figures to this file, too, as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().what {
         What::Datapath { json, samples, only } => datapath(json.as_deref(), samples, &only),
         What::Scale { json } => scale(json.as_deref()),
+        What::E2e { json } => e2e(json.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,6 +88,22 @@ fn scale(json: Option<&Path>) -> Result<()> {
         bench::machine()
     );
     print(&told, json, &figures.to_json())
+}
+
+fn e2e(json: Option<&Path>) -> Result<()> {
+    let compared = bench::e2e(Load::FULL, &mut |what| eprintln!("==> {what}"))?;
+    let told = format!(
+        "{compared}\n\nMedians of {} rounds. Client, balancer and origins take turns on one CPU: none waits for another, so none alone \
+         is the limit, and a rate is the inverse of the time that all of them take together (US: microseconds).\n\
+         OVER DIRECT: what a way takes beyond `direct`, where the host routes without a tunnel and nothing balances. That is \
+         balancing and both ends of the tunnel; `tunnel` has these ends alone, by the kernel. What is left is the generator's, \
+         the origins' and the network's.\n\
+         TIMES LBX: how many times as long as by lbx in the same round, with P10 and P90. Ratios and differences are what \
+         may be said of another machine. {}",
+        Load::FULL.rounds,
+        bench::machine()
+    );
+    print(&told, json, &compared.to_json())
 }
 
 /// Prints figures for people, and writes them to a file for programs.

@@ -1,12 +1,8 @@
 //! What a gateway can do beyond one tunnel: end a second one, be probed itself, answer clients by its own way.
 
-use std::{
-    io::Write as _,
-    net::{Ipv4Addr, Ipv6Addr},
-    process::Stdio,
-};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lbx_common::api::Endpoint;
 
 use super::{
@@ -47,7 +43,7 @@ impl Vnet {
             self.gateway.ip(&format!("{flag} rule add to {outer} lookup {MAIN_TABLE} priority 100"))?;
             self.gateway.ip(&format!("{flag} rule add fwmark 2 lookup {TABLE} priority 101"))?;
         }
-        self.firewall(&format!(
+        self.gateway.firewall(&format!(
             "table inet way_back {{
                 chain in {{
                     type filter hook prerouting priority mangle;
@@ -116,15 +112,5 @@ impl Vnet {
             ipv6: LAN_GATEWAY_V6,
         };
         OriginServers::start(&self.gateway, identity)
-    }
-
-    /// Loads rules in nftables' language into the gateway.
-    pub fn firewall(&self, rules: &str) -> Result<()> {
-        let mut command = self.gateway.command("nft");
-        let child = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn();
-        let mut child = child.context("cannot run `nft`: install nftables (apt-get install nftables)")?;
-        child.stdin.take().context("a pipe to nft")?.write_all(rules.as_bytes())?;
-        ensure!(child.wait()?.success(), "nft refused {rules}");
-        Ok(())
     }
 }

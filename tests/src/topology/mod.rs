@@ -100,8 +100,18 @@ impl Topology {
         Self::with_underlay_mtu(east, west, UNDERLAY_MTU)
     }
 
+    /// The same as [`Topology::new`] without the watch for private addresses, which takes time of every packet that
+    /// the client gets.
+    pub fn unwatched() -> Result<Self> {
+        Self::build(EAST, WEST, UNDERLAY_MTU, false)
+    }
+
     /// The same with another MTU between lbx and the gateways, whose devices have what is left of it.
     pub fn with_underlay_mtu(east: VnetPlan, west: VnetPlan, underlay_mtu: u16) -> Result<Self> {
+        Self::build(east, west, underlay_mtu, true)
+    }
+
+    fn build(east: VnetPlan, west: VnetPlan, underlay_mtu: u16, watched: bool) -> Result<Self> {
         ensure!(
             geteuid().is_root(),
             "network namespaces need root: run this again as root (sudo -E cargo xtask …)"
@@ -119,7 +129,7 @@ impl Topology {
         let switch = make("switch")?;
         bridge(&switch, "switch0")?;
 
-        let plugs = Plugs::new(underlay_mtu);
+        let plugs = Plugs::new(underlay_mtu, watched);
         plugs.plug_public(&client, &lbx)?;
         plugs.plug_underlay(&lbx, &switch)?;
 

@@ -19,14 +19,15 @@ use crate::{netns::Netns, xdp::FixedVerdict};
 /// What is there as long as a cable is plugged in.
 pub(super) struct Plugs {
     underlay_mtu: u16,
-    public: Mutex<Option<(FixedVerdict, Leaks)>>,
+    watched: bool,
+    public: Mutex<Option<(FixedVerdict, Option<Leaks>)>>,
     underlay: Mutex<Option<FixedVerdict>>,
 }
 
 impl Plugs {
-    /// Nothing plugged in yet.
-    pub(super) const fn new(underlay_mtu: u16) -> Self {
-        Self { underlay_mtu, public: Mutex::new(None), underlay: Mutex::new(None) }
+    /// Nothing plugged in yet. `watched`: what the client gets will be.
+    pub(super) const fn new(underlay_mtu: u16, watched: bool) -> Self {
+        Self { underlay_mtu, watched, public: Mutex::new(None), underlay: Mutex::new(None) }
     }
 
     /// Connects lbx with its client.
@@ -40,7 +41,8 @@ impl Plugs {
         }
         client.ip(&format!("route add 203.0.113.0/24 via {LBX_PUBLIC}"))?;
         client.ip(&format!("route add 2001:db8:203::/64 via {LBX_PUBLIC_V6}"))?;
-        let plugged = (native(client, PUBLIC_DEVICE)?, Leaks::watch(client)?);
+        let leaks = self.watched.then(|| Leaks::watch(client)).transpose()?;
+        let plugged = (native(client, PUBLIC_DEVICE)?, leaks);
         *self.public.lock().unwrap_or_else(PoisonError::into_inner) = Some(plugged);
         Ok(())
     }
