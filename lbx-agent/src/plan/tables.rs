@@ -175,3 +175,21 @@ fn every_slot_has_an_owner(table: &[u16], takes_new: impl Fn(u16) -> bool) -> bo
     let takes_new_at = |slot: u32| table.get(slot as usize).is_some_and(|&id| takes_new(id));
     (0..slots).all(|slot| sequence(slot, slots).any(takes_new_at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_built_once_while_an_image_has_it() {
+        let members = [1, 2].map(|id| Member { identity: id, weight: 100, id: u16::try_from(id).unwrap() });
+        let mut built = Built::default();
+        let first = built.table(&members, 251).unwrap();
+        built.forget_unused();
+        assert!(Arc::ptr_eq(&first, &built.table(&members, 251).unwrap()));
+        drop(first);
+        built.forget_unused();
+        assert_eq!(built.0.get_mut().unwrap().len(), 0);
+        assert!(built.table(&members[..0], 251).is_none());
+    }
+}

@@ -214,6 +214,7 @@ struct Facts<'a> {
     path_mtus: BTreeMap<TunnelPath, u16>,
     verdicts: Verdicts,
     tunnel_verdicts: Verdicts,
+    built: Built,
     observed: &'a Image,
 }
 
@@ -223,6 +224,7 @@ impl<'a> Facts<'a> {
             now_ns: NOW_NS,
             seed: [1, 2],
             flows: FlowFacts::default(),
+            built: Built::default(),
             next_hops: NextHops::new(),
             path_mtus: BTreeMap::new(),
             verdicts: Verdicts::new(),
@@ -247,7 +249,7 @@ impl<'a> Facts<'a> {
             path_mtus: &self.path_mtus,
             verdicts: &self.verdicts,
             tunnel_verdicts: &self.tunnel_verdicts,
-            built: &Built::default(),
+            built: &self.built,
         };
         plan(model, &environment, self.observed).unwrap()
     }
