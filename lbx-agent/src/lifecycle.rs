@@ -64,11 +64,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let found = Found::look(&options.bpffs)?;
     let started = async {
         let kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
-        let adopted = kernel.adopted;
+        let (adopted, known_routes) = (kernel.adopted, Arc::clone(&kernel.known_routes));
         let start = Start { store, revision, model, kernel, state_dir: options.state_dir.clone(), seed };
-        Ok::<_, KernelError>((Reconciler::start(start, outputs).await?, adopted))
+        Ok::<_, KernelError>((Reconciler::start(start, outputs).await?, adopted, known_routes))
     };
-    let (reconciler, adopted) = match started.await {
+    let (reconciler, adopted, known_routes) = match started.await {
         Ok(started) => started,
         Err(error) => {
             // A start that fails leaves the kernel as it found it.
@@ -92,6 +92,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut health =
         HealthChecker::new(Some(LBX0.to_owned())).spawn(stop.checkers.clone(), targets_seen, observed);
     let mut watcher = next_hop::spawn(stop.checkers.clone(), remotes_seen, doubted, resolved)?;
+    // Answers count from here on: whatever happens to routes is heard now.
+    known_routes.keep_answers(true);
+    let mut routes = next_hop::watch_all(stop.checkers.clone(), move || known_routes.forget())?;
     let mut listener = path_mtu::spawn(stop.checkers.clone(), heard)?;
     let mut devices = devices::spawn(stop.checkers.clone(), told)?;
     let yaml = YamlLoader { load: config::load_yaml, locate: config::locate };
@@ -104,6 +107,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ended = &mut task => Err(unexpected("the data plane task", ended)),
         ended = &mut health => Err(unexpected("the health checker", ended)),
         ended = &mut watcher => Err(unexpected("the next-hop watcher", ended)),
+        ended = &mut routes => Err(unexpected("the watcher of routes", ended)),
         ended = &mut listener => Err(unexpected("the listener for what routers say", ended)),
         ended = &mut devices => Err(unexpected("the watcher of devices", ended)),
         ended = &mut server => Err(unexpected("the API", ended)),
@@ -114,6 +118,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     stop.checkers.cancel();
     finish("the health checker", health).await;
     finish("the next-hop watcher", watcher).await;
+    finish("the watcher of routes", routes).await;
     finish("the listener for what routers say", listener).await;
     finish("the watcher of devices", devices).await;
     stop.task.cancel();

@@ -31,6 +31,7 @@ pub mod pins;
 pub mod pipeline;
 pub mod policy;
 pub mod reason;
+pub mod routes;
 pub mod select;
 pub mod tables;
 pub mod track;

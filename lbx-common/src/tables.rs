@@ -54,13 +54,13 @@ pub enum Route {
 /// What [`Tables::route`] needs to know of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteQuery<A> {
-    /// Source address.
-    pub source: A,
+    /// Source address: a VIP.
+    pub source: Host,
     /// Destination address.
     pub destination: A,
     /// Protocol number.
     pub protocol: u8,
-    /// Type of service.
+    /// Type of service, without the bits of ECN, which routes do not depend on.
     pub tos: u8,
     /// Length of the IP packet in bytes.
     pub length: u16,

@@ -32,10 +32,11 @@ mod programs {
     const MASKS: usize = 13;
     /// Place of the number of the run.
     const NUMBER: usize = 14;
-    /// Offsets in an Ethernet frame with IPv4: the lower halves of the addresses, and the source port.
-    const SOURCE: usize = 28;
+    /// Place of where the number of the flow goes: the offset of its lower half (first quarter) and of its upper half
+    /// (second), and what is set beside the latter (third).
+    const FLOW: usize = 15;
+    /// Offset in an Ethernet frame with IPv4 of the lower half of the destination.
     const DESTINATION: usize = 32;
-    const SOURCE_PORT: usize = 34;
 
     #[btf_map]
     static RUN: Array<[u64; 16], 1> = Array::new();
@@ -68,13 +69,18 @@ mod programs {
         run[NUMBER] = run[NUMBER].wrapping_add(1);
         let (flows, vips) = (run[MASKS] as u32, (run[MASKS] >> 32) as u32);
         let put = |at: usize, value: u32| {
-            // SAFETY: all three places lie in the head.
-            unsafe { (start.wrapping_add(at) as *mut u16).write((value as u16).to_be()) };
+            // What is calculated with a number out of a map must be compared anew.
+            let place = start.wrapping_add(at);
+            if place.wrapping_add(2) <= ctx.data_end() {
+                // SAFETY: the two bytes lie before the end of the data.
+                unsafe { (place as *mut u16).write((value as u16).to_be()) };
+            }
         };
         if flows != 0 {
             let flow = number & flows;
-            put(SOURCE, flow);
-            put(SOURCE_PORT, (flow >> 16) | 0x8000);
+            // Bounded for the verifier.
+            put(run[FLOW] as usize & 63, flow);
+            put((run[FLOW] >> 16) as usize & 63, (flow >> 16) | (run[FLOW] >> 32) as u32);
         }
         if vips != 0 {
             put(DESTINATION, (number & vips).wrapping_add(0x100));

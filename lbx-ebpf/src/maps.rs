@@ -7,7 +7,7 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key},
     macros::btf_map,
     programs::XdpContext,
@@ -21,11 +21,17 @@ use lbx_common::{
     bytes::Address,
     pins::Flow,
     reason::Stage,
+    routes::{KnownRoute, RouteTerm},
     tables::Carry,
     track::Event,
 };
 
+use crate::fib::Asking;
+
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
+/// An element of a map per CPU is memory of its own, so few large ones are better than many small ones.
+const ROUTES_PER_PAGE: usize = 64;
+const ROUTE_PAGES: usize = 128;
 
 #[btf_map]
 static NODE: Array<NodeEntry, 1, MAPPED> = Array::new();
@@ -69,9 +75,15 @@ static CARRY: PerCpuArray<Carry, 1> = PerCpuArray::new();
 /// A number that the verifier is to forget.
 #[btf_map]
 static SCRATCH: PerCpuArray<u32, 1> = PerCpuArray::new();
-/// A question to the kernel's FIB. Not on the stack, where it would take an eighth of what there is.
+/// A question to the kernel's FIB.
 #[btf_map]
-static FIB: PerCpuArray<FibLookup, 1> = PerCpuArray::new();
+static FIB: PerCpuArray<Asking, 1> = PerCpuArray::new();
+/// Answers of it that may be used again, by hash: 64 in a page, 8192 in all. Nobody needs them longer than the programs.
+#[btf_map]
+static ROUTES: PerCpuArray<[KnownRoute; ROUTES_PER_PAGE], ROUTE_PAGES> = PerCpuArray::new();
+/// Which of them count: the agent says, and it is not pinned either.
+#[btf_map]
+static ROUTE_TERM: Array<RouteTerm, 1, MAPPED> = Array::new();
 /// Which way the fragments of a packet take. The oldest entries go when it is full.
 #[btf_map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, 1> = LruHashMap::new();
@@ -127,8 +139,23 @@ pub fn scratch() -> Option<*mut u32> {
 
 /// The place for a question to the FIB.
 #[inline(always)]
-pub fn fib() -> Option<*mut FibLookup> {
+pub fn asking() -> Option<*mut Asking> {
     FIB.get_ptr_mut(0)
+}
+
+/// The place for an answer of it.
+#[inline(always)]
+pub fn known_route(hash: u32) -> Option<*mut KnownRoute> {
+    let page = ROUTES.get_ptr_mut(hash >> 16 & (ROUTE_PAGES as u32 - 1))?;
+    // SAFETY: the place lies in the page.
+    Some(unsafe { page.cast::<KnownRoute>().add(hash as usize & (ROUTES_PER_PAGE - 1)) })
+}
+
+/// Which answers count.
+#[inline(always)]
+pub fn route_term() -> RouteTerm {
+    // SAFETY: an element is eight bytes, aligned to eight; volatile because the agent changes it meanwhile.
+    ROUTE_TERM.get_ptr(0).map_or(RouteTerm(0), |term| unsafe { ptr::read_volatile(term) })
 }
 
 /// What is kept under a key.

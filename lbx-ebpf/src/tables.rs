@@ -1,15 +1,6 @@
 //! The pipeline's questions, answered by maps and helpers: one look-up a method.
 
-use core::mem;
-
-use aya_ebpf::{
-    bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-        bpf_fib_lookup as FibLookup, xdp_md,
-    },
-    helpers::{bpf_fib_lookup, bpf_ktime_get_ns},
-    programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_ktime_get_ns, programs::XdpContext};
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
@@ -24,7 +15,7 @@ use lbx_common::{
     track::Event,
 };
 
-use crate::maps;
+use crate::{fib, maps};
 
 /// Answers that may be sent at once where none was for a while.
 const ANSWER_BURST: u64 = 64;
@@ -34,9 +25,6 @@ const PROOF_BURST: u64 = 10_000;
 /// Time in nanoseconds for which later fragments may follow the first one: half of what receivers wait for them
 /// (RFC 8200 §4.5: 60 s; Linux: 30 s), and less than identifications take to come around.
 const FRAGMENT_LIFETIME: u64 = 15_000_000_000;
-/// Address families of `bpf_fib_lookup`.
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 
 /// State in the kernel.
 pub struct KernelTables {
@@ -325,43 +313,9 @@ impl Tables for KernelTables {
         unsafe { bpf_ktime_get_ns() }
     }
 
-    /// Asks the kernel's FIB as if the packet had arrived on `lbx0`, the only device whose forwarding is on.
     #[inline(always)]
     fn route<A: IpAddress>(&self, query: &RouteQuery<A>) -> Route {
-        let Some(node) = maps::node() else { return Route::Unreachable };
-        let Some(place) = maps::fib() else { return Route::Unreachable };
-        // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
-        let fib = unsafe { &mut *place };
-        // SAFETY: a struct of numbers and unions of numbers; all-zero is a value.
-        *fib = unsafe { mem::zeroed() };
-        fib.l4_protocol = query.protocol;
-        fib.ifindex = node.lbx0;
-        fib.__bindgen_anon_1.tot_len = query.length;
-        let (source, destination) = (query.source.quads(), query.destination.quads());
-        if A::V6 {
-            fib.family = AF_INET6;
-            fib.__bindgen_anon_2.flowinfo = (u32::from(query.tos) << 20).to_be();
-            fib.__bindgen_anon_3.ipv6_src = source;
-            fib.__bindgen_anon_4.ipv6_dst = destination;
-        } else {
-            fib.family = AF_INET;
-            fib.__bindgen_anon_2.tos = query.tos;
-            fib.__bindgen_anon_3.ipv4_src = source[0];
-            fib.__bindgen_anon_4.ipv4_dst = destination[0];
-        }
-        // SAFETY: the context is valid while the program runs, and the size is that of the struct.
-        let result = unsafe { bpf_fib_lookup(self.ctx.cast(), place, mem::size_of::<FibLookup>() as i32, 0) };
-        match u32::try_from(result) {
-            Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
-                Route::Direct { ifindex: fib.ifindex, source: fib.smac, destination: fib.dmac }
-            }
-            Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => Route::ByHost,
-            // SAFETY: of the union the helper has written this member, the MTU of the route.
-            Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => {
-                Route::TooBig { mtu: unsafe { fib.__bindgen_anon_1.mtu_result } }
-            }
-            _ => Route::Unreachable,
-        }
+        fib::route(self.ctx, query)
     }
 
     #[inline(always)]

@@ -31,14 +31,21 @@ fn wait_until_probed(agent: &Agent) {
 /// for writing.
 fn writes_in(trace: &str) -> Vec<&str> {
     let changes = ["BPF_MAP_UPDATE", "BPF_MAP_DELETE", "BPF_MAP_LOOKUP_AND_DELETE"];
-    // The table of program stages is made and filled with the programs, before anything uses it.
-    let own = trace.lines().find(|line| line.contains("BPF_MAP_CREATE") && line.contains("\"STAGES\""));
-    let own = own.and_then(|line| line.rsplit_once("= ")?.1.split_once('<')).map(|(number, _)| number);
-    let of_own = own.map(|number| format!("map_fd={number}<"));
+    // The table of program stages is made and filled with the programs, before anything uses it; and each load of them
+    // has a word of its own that says which ways to clients count.
+    let own = |name: &str| {
+        let made = trace.lines().find(|line| line.contains("BPF_MAP_CREATE") && line.contains(name))?;
+        Some(made.rsplit_once("= ")?.1.split_once('<')?.0.to_owned())
+    };
+    let of_own = own("\"STAGES\"").map(|number| format!("map_fd={number}<"));
+    let term = own("\"ROUTE_TERM\"").map(|number| format!(" {number}<"));
     let is_write = |line: &&str| {
         let is_change = changes.iter().any(|change| line.contains(change));
         is_change && !of_own.as_ref().is_some_and(|own| line.contains(own))
-            || line.contains("bpf-map") && line.contains("mmap") && line.contains("PROT_WRITE")
+            || line.contains("bpf-map")
+                && line.contains("mmap")
+                && line.contains("PROT_WRITE")
+                && !term.as_ref().is_some_and(|term| line.contains(term))
     };
     trace.lines().filter(is_write).collect()
 }

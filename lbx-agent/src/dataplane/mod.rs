@@ -16,6 +16,7 @@ mod pins;
 mod prefixes;
 mod programs;
 mod renew;
+mod routes;
 
 pub use attach::{AttachError, Attachments, Waiting};
 pub use buckets::{Full, buckets_for, mend};
@@ -30,3 +31,4 @@ pub use pins::{PinError, Pins};
 pub use prefixes::{KernelPrefixes, PrefixList, PrefixLists, PrefixesError};
 pub use programs::{LoadError, Loaded, OBJECT, Remembered, Sizes, load};
 pub use renew::Before;
+pub use routes::KnownRoutes;

@@ -22,6 +22,7 @@ use super::{
     pins::Pins,
     prefixes::{KernelPrefixes, PrefixesError},
     renew::{Before, Pinned},
+    routes::KnownRoutes,
 };
 use crate::net::netlink::MAX_VLAN_DEVICES;
 
@@ -195,6 +196,8 @@ pub struct Loaded {
     pub counters: KernelCounters,
     /// What programs alone use.
     pub remembered: Remembered,
+    /// Which ways to clients count that programs know.
+    pub known_routes: KnownRoutes,
     /// Whether there were maps already, whose content counts.
     pub adopted: bool,
     /// Those maps, where they have another layout or size: to be carried over.
@@ -232,6 +235,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         half_open: hash_map(&mut programs, map_name::HALF_OPEN)?,
         affinity: hash_map(&mut programs, map_name::AFFINITY)?,
     };
+    let known_routes = KnownRoutes::of(&mut programs)?;
     let mut maps = Vec::new();
     for map in MapId::ALL {
         let Some(aya::maps::Map::Array(data)) = programs.take_map(map.name()) else {
@@ -251,7 +255,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         Pinned::Other(before) => Some(before),
         Pinned::Nothing | Pinned::Fitting => None,
     };
-    Ok(Loaded { programs, memory, counters, remembered, adopted, before, pins: pins.clone(), stages })
+    let pins = pins.clone();
+    Ok(Loaded { programs, memory, counters, remembered, known_routes, adopted, before, pins, stages })
 }
 
 /// Puts the programs of the stages where the others find them. Returns the name of the pin.

@@ -1,6 +1,6 @@
 //! Everything in the kernel that belongs to one agent: programs, maps, links, the probe path.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc};
 
 use aya::maps::MapError;
 use lbx_common::api::{AttachMode, Family, LinkState};
@@ -9,8 +9,8 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     config::model::{Model, Vnet},
     dataplane::{
-        ApplyError, AttachError, Attachments, Before, Image, KernelCounters, KernelMemory, LoadError, Memory,
-        PinError, Pins, Remembered, Sizes, apply, diff, load, mend,
+        ApplyError, AttachError, Attachments, Before, Image, KernelCounters, KernelMemory, KnownRoutes,
+        LoadError, Memory, PinError, Pins, Remembered, Sizes, apply, diff, load, mend,
     },
     net::{
         NetError, netlink, next_hop,
@@ -67,6 +67,8 @@ pub struct Kernel {
     /// Programs and their links.
     pub attachments: Attachments,
     remembered: Remembered,
+    /// Which ways to clients count that programs know.
+    pub known_routes: Arc<KnownRoutes>,
     /// Whether there were maps already, whose content counts.
     pub adopted: bool,
     /// Those maps, where they have another layout or size and programs still use them.
@@ -95,6 +97,7 @@ impl Kernel {
             counters: loaded.counters,
             attachments,
             remembered: loaded.remembered,
+            known_routes: Arc::new(loaded.known_routes),
             adopted: loaded.adopted,
             before: loaded.before,
             netlink,

@@ -105,6 +105,10 @@ pub mod map_name {
     pub const RECORDS_UDP: &str = "RECORDS_UDP";
     /// Flows by [`crate::track::Event`], per CPU.
     pub const FLOWS: &str = "FLOWS";
+    /// One [`crate::routes::RouteTerm`]. Each load of the programs has its own.
+    pub const ROUTE_TERM: &str = "ROUTE_TERM";
+    /// A question to the kernel's FIB, and how many there were, per CPU. Each load of the programs has its own.
+    pub const FIB: &str = "FIB";
     /// The programs of the stages. Each load of the programs has its own.
     pub const STAGES: &str = "STAGES";
 }

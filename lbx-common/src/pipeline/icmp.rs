@@ -243,8 +243,9 @@ pub(super) fn relay<A: PipelineAddress, P: Packet, T: Tables>(
             Err(reason) => drop(vnet, reason),
         };
     }
+    let Some(source) = error.source.host(tables) else { return drop(vnet, DropReason::Inconsistent) };
     let route = tables.route(&RouteQuery {
-        source: error.source,
+        source,
         destination: error.destination,
         protocol: A::ICMP,
         tos: 0,

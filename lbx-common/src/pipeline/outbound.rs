@@ -144,10 +144,10 @@ pub(super) fn send<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: boo
     let old = Socket { address: inner.source, port: old_port };
     let delta = Delta::between(old, Socket { address: vip, port });
     let route = tables.route(&RouteQuery {
-        source: vip,
+        source: host,
         destination: inner.destination,
         protocol: inner.protocol,
-        tos: inner.tos,
+        tos: inner.tos & !ECN,
         length: inner.total_length,
     });
     if route == Route::Unreachable {

@@ -34,11 +34,49 @@ pub enum Counted {
     In,
     /// The same, looked up by what is remembered, and all by the endpoint that the flows are pinned to.
     Pinned,
-    /// As an endpoint's.
-    Out,
+    /// As an endpoint's, with so many questions to the FIB.
+    Out(Asks),
     /// They are not lbx's.
     Nowhere,
 }
+
+/// How often packets ask the kernel's FIB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// The way is known.
+    Seldom,
+    /// The ways are too many to be known.
+    Mostly,
+    /// Some ways have one place.
+    Any,
+    /// No way is kept.
+    Each,
+}
+
+/// Where a packet has the number of its flow.
+#[derive(Debug, Clone, Copy)]
+pub struct FlowAt {
+    /// Offset of the lower half, and of the upper half.
+    halves: [u16; 2],
+    /// What is set beside the upper half.
+    beside: u16,
+}
+
+impl FlowAt {
+    /// Source address and port of IPv4.
+    const SOURCE: Self = Self { halves: [28, 34], beside: 0x8000 };
+    /// Destination of IPv4 in GRE over IPv4: [`MANY_CLIENTS`].
+    const REPLY: Self = Self { halves: [60, 58], beside: 0xac10 };
+
+    /// As the wrapper reads it.
+    pub fn to_word(self) -> u64 {
+        let [lower, upper] = self.halves;
+        u64::from(lower) | u64::from(upper) << 16 | u64::from(self.beside) << 32
+    }
+}
+
+/// The networks of clients beyond the client, which is their router.
+const MANY_CLIENTS: &str = "172.16.0.0/12";
 
 /// What a case should take over its floor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,7 +100,8 @@ pub struct Case<'a> {
     pub frame: Vec<u8>,
     /// Mask over the number of a run, for the flow it is of; 0 = always the same.
     pub flows: u32,
-    /// The same for the service.
+    pub flow_at: FlowAt,
+    /// The same mask for the service.
     pub vips: u32,
     pub floor: &'static str,
     pub returns: u32,
@@ -109,8 +148,10 @@ fn tracked() -> Result<Lab> {
 
 impl Labs {
     pub fn new() -> Result<Self> {
+        let world = Lab::new(&world::config())?;
+        world.netns().ip(&format!("route add {MANY_CLIENTS} via {CLIENT}"))?;
         Ok(Self {
-            world: Lab::new(&world::config())?,
+            world,
             some: Lab::new(&services(64, 64, 16, Forwarding::Nat)).context("64 services")?,
             many: Lab::new(&services(4096, 256, 64, Forwarding::Dsr)).context("4096 services")?,
             tracked: tracked()?,
@@ -148,7 +189,7 @@ fn syn(vip: Ipv4Addr) -> Result<Vec<u8>> {
 
 /// All cases.
 pub fn all(labs: &Labs) -> Result<Vec<Case<'_>>> {
-    let cases = [one_flow(labs), many_flows(labs)?, encapsulations(labs), others(labs)?];
+    let cases = [one_flow(labs), many_flows(labs)?, encapsulations(labs), replies(labs)?, others(labs)];
     Ok(cases.into_iter().flatten().collect())
 }
 
@@ -161,6 +202,7 @@ fn case<'a>(name: &str, lab: &'a Lab, frame: Vec<u8>, floor: &'static str, aim: 
         target: name.to_owned(),
         frame,
         flows: 0,
+        flow_at: FlowAt::SOURCE,
         vips: 0,
         floor,
         returns: REDIRECT,
@@ -251,7 +293,7 @@ fn encapsulations(labs: &Labs) -> Vec<Case<'_>> {
     ]
 }
 
-fn others(labs: &Labs) -> Result<Vec<Case<'_>>> {
+fn replies(labs: &Labs) -> Result<Vec<Case<'_>>> {
     let (lab, gre) = (&labs.world, reference());
     let [endpoint, _] = endpoints(Family::V4, Mode::Nat);
     let reply = Packet {
@@ -260,6 +302,30 @@ fn others(labs: &Labs) -> Result<Vec<Case<'_>>> {
         ..Packet::new(Transport::Tcp, (endpoint, ports(Mode::Nat, Transport::Tcp).1), client(Family::V4))
     };
     let reply = tunnel::wrap(gre.encap, gre.remote(), lbx(gre.outer), gre.vni(), &reply.to_bytes())?;
+    let reply = |name, asks, aim| Case {
+        on: On::Underlay,
+        counted: Counted::Out(asks),
+        ..case(name, lab, frame(&reply), "bench_floor_back", aim)
+    };
+    Ok(vec![
+        reply("reply, tcp, gre, cached next hop", Asks::Seldom, Target::Ns(80.0)),
+        reply("reply, tcp, gre, route by the FIB", Asks::Each, Target::Ns(230.0)),
+        Case {
+            flows: MANY,
+            flow_at: FlowAt::REPLY,
+            ..reply("reply, tcp, gre, to 1 M clients", Asks::Mostly, Target::None)
+        },
+        // As many as all have room at once.
+        Case {
+            flows: 2047,
+            flow_at: FlowAt::REPLY,
+            ..reply("reply, tcp, gre, to 2048 clients", Asks::Any, Target::None)
+        },
+    ])
+}
+
+fn others(labs: &Labs) -> Vec<Case<'_>> {
+    let lab = &labs.world;
     let stranger = Packet {
         data: vec![0x5a; 64],
         ..Packet::new(Transport::Tcp, (CLIENT, 40_000), (Ipv4Addr::new(100, 64, 0, 1), 80))
@@ -269,18 +335,7 @@ fn others(labs: &Labs) -> Result<Vec<Case<'_>>> {
         counted: Counted::Nowhere,
         ..case("no service: passed on", lab, stranger.to_frame(), super::EMPTY, Target::Ns(30.0))
     };
-    Ok(vec![
-        Case {
-            on: On::Underlay,
-            counted: Counted::Out,
-            ..case(
-                "reply, tcp, gre, route by the FIB",
-                lab,
-                frame(&reply),
-                "bench_floor_back",
-                Target::Ns(230.0),
-            )
-        },
+    vec![
         // Beside it stands what a stage of its own costs at least.
         Case {
             name: "a tail call".to_owned(),
@@ -290,5 +345,5 @@ fn others(labs: &Labs) -> Result<Vec<Case<'_>>> {
             ..passed.clone()
         },
         passed,
-    ])
+    ]
 }

@@ -24,7 +24,7 @@ use nix::{
 };
 
 use self::{
-    cases::{Case, Counted, Labs, PINNED, REFERENCE},
+    cases::{Asks, Case, Counted, Labs, PINNED, REFERENCE},
     report::{Line, Measured},
 };
 pub use self::{
@@ -132,6 +132,8 @@ impl Harness {
         }
         words[12] = case.frame.len() as u64 | (place as u64) << 32;
         words[13] = u64::from(case.flows) | u64::from(case.vips) << 32;
+        words[15] = case.flow_at.to_word();
+        case.lab.known_routes().keep_answers(case.counted != Counted::Out(Asks::Each));
         self.run.set(0, words, 0)?;
         let wrapper: &Xdp = self.programs.program(WRAPPER).context("the wrapper")?.try_into()?;
         let (netns, frame) = (case.lab.netns(), &case.frame);
@@ -158,6 +160,8 @@ struct Counts {
     listeners: Traffic,
     /// Packets to the endpoint with pins, and those that were looked up in what is remembered.
     pinned: (u64, u64),
+    /// Questions to the kernel's FIB.
+    asked: u64,
 }
 
 impl Counts {
@@ -169,7 +173,8 @@ impl Counts {
         } else {
             (0, 0)
         };
-        Ok(Self { listeners: case.lab.listener_traffic()?, pinned })
+        let asked = case.lab.fib_questions()?;
+        Ok(Self { listeners: case.lab.listener_traffic()?, pinned, asked })
     }
 }
 
@@ -183,7 +188,7 @@ impl Case<'_> {
         let expected = match self.counted {
             Counted::In => ((runs, 0), (0, 0)),
             Counted::Pinned => ((runs, 0), (runs, runs)),
-            Counted::Out => ((0, runs), (0, 0)),
+            Counted::Out(_) => ((0, runs), (0, 0)),
             Counted::Nowhere => ((0, 0), (0, 0)),
         };
         ensure!(
@@ -195,6 +200,20 @@ impl Case<'_> {
             came.1,
             pinned.0,
             pinned.1
+        );
+        let asked = after.asked - before.asked;
+        let right = match self.counted {
+            // One answer counts for a second, and the first packet of a sample finds none.
+            Counted::Out(Asks::Seldom) => 1..=2 + runs / 1000,
+            Counted::Out(Asks::Mostly) => runs / 2..=runs,
+            Counted::Out(Asks::Any) => 1..=runs,
+            Counted::Out(Asks::Each) => runs..=runs,
+            Counted::In | Counted::Pinned | Counted::Nowhere => 0..=0,
+        };
+        ensure!(
+            right.contains(&asked),
+            "{}: the FIB was asked {asked} times by {runs} packets: the figure is void",
+            self.name
         );
         Ok(())
     }

@@ -15,14 +15,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::{
+    maps::PerCpuArray,
+    programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+};
 use lbx_agent::{
     config::{self, model::Model},
-    dataplane::{Counters as _, Image, Loaded, Pins, Sizes, apply, diff, load},
+    dataplane::{Counters as _, Image, KnownRoutes, Loaded, Pins, Sizes, apply, diff, load},
     plan::{endpoint_ids, listener_ids},
 };
 use lbx_common::{
-    abi::program_name,
+    abi::{map_name, program_name},
     api::{Config, Traffic},
     reason::DropReason,
     track::Event,
@@ -87,6 +90,10 @@ const HEADROOM: usize = 256;
 /// Longest frame that a test may make.
 const MAX_FRAME: usize = 2048;
 
+/// Words of a question to the FIB, and which of them counts the questions.
+const FIB_WORDS: usize = 16;
+const FIB_COUNT: usize = 8;
+
 /// MAC of the client, and of the gateways' next hop.
 pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x77];
 /// A host on the client's network whose MAC nobody knows.
@@ -142,6 +149,8 @@ impl Lab {
         let image = planned(&model, &devices, down, &vlans, &Image::default())?;
         let steps = diff(&Image::observe(&loaded.memory), &image);
         apply(&mut loaded.memory, &mut loaded.counters, &steps)?;
+        // As with an agent: what is known of routes must make no difference to any test.
+        loaded.known_routes.keep_answers(true);
         let host = HostPipeline::over(&loaded.memory, &devices);
         let public = devices.public;
         Ok(Self { loaded, model, image, host, public, devices, netns, _removal: removal })
@@ -261,6 +270,18 @@ impl Lab {
     /// How often something happened to flows that are remembered.
     pub fn flows(&self, event: Event) -> Result<u64> {
         Ok(self.loaded.counters.flows(event)?)
+    }
+
+    /// Which ways to clients count that programs know.
+    pub const fn known_routes(&self) -> &KnownRoutes {
+        &self.loaded.known_routes
+    }
+
+    /// How often programs asked the kernel's FIB.
+    pub fn fib_questions(&self) -> Result<u64> {
+        let map = self.loaded.programs.map(map_name::FIB).context("the map of questions")?;
+        let questions: PerCpuArray<_, [u64; FIB_WORDS]> = PerCpuArray::try_from(map)?;
+        Ok(questions.get(&0, 0)?.iter().filter_map(|question| question.get(FIB_COUNT)).sum())
     }
 
     /// What the kernel knows of each program, by name.

@@ -7,6 +7,7 @@
 //! | `matrix` | families × encapsulations × modes × directions, and the table of them |
 //! | `requests_v4`, `requests_v6` | headers and lengths of clients' packets |
 //! | `replies` | headers, lengths and destinations of endpoints' packets |
+//! | `known_routes` | ways to clients that are known already |
 //! | `ports` | ranges of ports, any port, networks with the same addresses |
 //! | `probes` | health checks |
 //! | `answers` | errors of lbx itself, pings, errors that are sent on |
@@ -25,6 +26,7 @@ mod answers;
 mod check;
 mod edges;
 mod fragments;
+mod known_routes;
 mod matrix;
 mod ports;
 mod precedence;

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::neighbour::release_all;
 use self::{
-    events::{Dirty, Events},
+    events::{Dirty, Event, Events},
     resolve::{Via, Way},
 };
 use super::{NetError, netlink, port::Port};
@@ -78,6 +78,25 @@ pub fn spawn(
     Ok(tokio::spawn(async move {
         token.run_until_cancelled(resolver.run(events, remotes, doubts)).await.unwrap_or(Ok(()))
     }))
+}
+
+/// Calls `changed` whenever the way to anybody may have changed, until `token` is cancelled. It waits for nothing else,
+/// as [`spawn`] does while it asks.
+pub fn watch_all(
+    token: CancellationToken,
+    changed: impl Fn() + Send + 'static,
+) -> Result<JoinHandle<Result<(), NetError>>, NetError> {
+    let mut events = Events::subscribe()?;
+    // What happened before is not told.
+    changed();
+    let watch = async move {
+        loop {
+            if events.next().await? != Event::Nothing {
+                changed();
+            }
+        }
+    };
+    Ok(tokio::spawn(async move { token.run_until_cancelled(watch).await.unwrap_or(Ok(())) }))
 }
 
 /// What is known about a remote.
