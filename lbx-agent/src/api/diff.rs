@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lbx_common::api::{Change, ChangeAction, Collection, Config, FieldChange};
+use lbx_common::api::{
+    Change, ChangeAction, Collection, Config, FieldChange, Monitor, Pool, Service, VirtualNetwork,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -15,6 +17,7 @@ pub(super) fn diff(before: &Config, after: &Config) -> Result<Vec<Change>, ApiEr
         ("version", to_json(&before.version)?, to_json(&after.version)?),
         ("node", to_json(&before.node)?, to_json(&after.node)?),
         ("limits", to_json(&before.limits)?, to_json(&after.limits)?),
+        ("timers", to_json(&before.timers)?, to_json(&after.timers)?),
     ];
     for (section, old, new) in fixed {
         if old != new {
@@ -30,7 +33,13 @@ pub(super) fn diff(before: &Config, after: &Config) -> Result<Vec<Change>, ApiEr
             });
         }
     }
-    let (old, new) = (Objects::of(before)?, Objects::of(after)?);
+    let (mut old, mut new) = (Objects::default(), Objects::default());
+    let vnets = differing(&before.virtual_networks, &after.virtual_networks);
+    let monitors = differing(&before.monitors, &after.monitors);
+    let pools = differing(&before.pools, &after.pools);
+    let services = differing(&before.services, &after.services);
+    old.add_all(vnets.0, monitors.0, pools.0, services.0)?;
+    new.add_all(vnets.1, monitors.1, pools.1, services.1)?;
     for collection in Collection::ALL {
         collection_changes(collection, &old, &new, &mut changes);
     }
@@ -72,6 +81,22 @@ fn fields(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<FieldChange
         .collect()
 }
 
+/// What is left of two lists without what they have in common at the front and at the back. Of a long configuration,
+/// most changes leave nearly all as it is.
+fn differing<'a, T: PartialEq>(mut before: &'a [T], mut after: &'a [T]) -> (&'a [T], &'a [T]) {
+    while let ([one, rest @ ..], [other, others @ ..]) = (before, after)
+        && one == other
+    {
+        (before, after) = (rest, others);
+    }
+    while let ([rest @ .., one], [others @ .., other]) = (before, after)
+        && one == other
+    {
+        (before, after) = (rest, others);
+    }
+    (before, after)
+}
+
 /// Objects by collection and full name, without the objects that they contain.
 #[derive(Default)]
 struct Objects {
@@ -80,27 +105,32 @@ struct Objects {
 }
 
 impl Objects {
-    fn of(config: &Config) -> Result<Self, ApiError> {
-        let mut all = Self::default();
-        for vnet in &config.virtual_networks {
-            all.add(Collection::VirtualNetworks, vnet.name.clone(), vnet, Some("tunnels"))?;
+    fn add_all(
+        &mut self,
+        vnets: &[VirtualNetwork],
+        monitors: &[Monitor],
+        pools: &[Pool],
+        services: &[Service],
+    ) -> Result<(), ApiError> {
+        for vnet in vnets {
+            self.add(Collection::VirtualNetworks, vnet.name.clone(), vnet, Some("tunnels"))?;
             for tunnel in &vnet.tunnels {
-                all.add(Collection::Tunnels, format!("{}/{}", vnet.name, tunnel.name), tunnel, None)?;
+                self.add(Collection::Tunnels, format!("{}/{}", vnet.name, tunnel.name), tunnel, None)?;
             }
         }
-        for monitor in &config.monitors {
-            all.add(Collection::Monitors, monitor.name.clone(), monitor, None)?;
+        for monitor in monitors {
+            self.add(Collection::Monitors, monitor.name.clone(), monitor, None)?;
         }
-        for pool in &config.pools {
-            all.add(Collection::Pools, pool.name.clone(), pool, Some("endpoints"))?;
+        for pool in pools {
+            self.add(Collection::Pools, pool.name.clone(), pool, Some("endpoints"))?;
             for endpoint in &pool.endpoints {
-                all.add(Collection::Endpoints, format!("{}/{}", pool.name, endpoint.name), endpoint, None)?;
+                self.add(Collection::Endpoints, format!("{}/{}", pool.name, endpoint.name), endpoint, None)?;
             }
         }
-        for service in &config.services {
-            all.add(Collection::Services, service.name.clone(), service, None)?;
+        for service in services {
+            self.add(Collection::Services, service.name.clone(), service, None)?;
         }
-        Ok(all)
+        Ok(())
     }
 
     fn add(

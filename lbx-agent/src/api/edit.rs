@@ -1,7 +1,7 @@
 //! Changes of single objects, made on the JSON form of the configuration: whatever a request sends, its mistakes
 //! are then found at their place in the whole configuration. Pure; decides nothing about what makes sense.
 
-use lbx_common::api::{Collection, Config};
+use lbx_common::api::{Collection, Config, Monitor, Pool, Service, VirtualNetwork};
 use serde_json::{Map, Value};
 
 use super::{
@@ -9,7 +9,10 @@ use super::{
     extract::{CollectionPath, ObjectPath},
     referrers::referrers,
 };
-use crate::{config::decode, control::RefusedError};
+use crate::{
+    config::{Object, decode, decode_object},
+    control::RefusedError,
+};
 
 /// What a request does to one object.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,28 +30,82 @@ pub(super) enum Edit {
 impl Edit {
     /// The configuration after the change.
     pub(super) fn apply(&self, config: &Config) -> Result<Config, ApiError> {
-        let mut tree = to_json(config)?;
+        let within = match self {
+            Self::Create(within, _) => within,
+            Self::Put(object, _) | Self::Patch(object, _) | Self::Delete(object) => &object.within,
+        };
+        match within.collection.parent().unwrap_or(within.collection) {
+            Collection::VirtualNetworks => self.among::<VirtualNetwork>(within, config),
+            Collection::Monitors => self.among::<Monitor>(within, config),
+            Collection::Pools => self.among::<Pool>(within, config),
+            Collection::Services => self.among::<Service>(within, config),
+            inner @ (Collection::Tunnels | Collection::Endpoints) => Err(made_through_parent(inner)),
+        }
+    }
+
+    /// The same, where it is about an object of this kind, or about one in it. No other object becomes JSON: a
+    /// configuration may be long.
+    fn among<T: Object>(&self, within: &CollectionPath, config: &Config) -> Result<Config, ApiError> {
+        let objects = T::list(config);
+        let names: Vec<&str> = objects.iter().map(T::name).collect();
+        let (place, value) = if within.collection.parent().is_some() {
+            let (place, mut outer) = outer::<T>(within, config)?;
+            let list = list_in(&mut outer, within)?;
+            let names: Vec<String> = list.iter().filter_map(name_of).map(str::to_owned).collect();
+            self.change(list, &names, config)?;
+            (place, Some(outer))
+        } else {
+            let name = match self {
+                Self::Create(_, body) => name_of(body),
+                Self::Put(object, _) | Self::Patch(object, _) | Self::Delete(object) => Some(&*object.name),
+            };
+            let place = names.iter().position(|known| Some(*known) == name);
+            let one = place.and_then(|place| objects.get(place)).map(to_json).transpose()?;
+            let mut list: Vec<Value> = one.into_iter().collect();
+            self.change(&mut list, &names, config)?;
+            (place.unwrap_or(objects.len()), list.pop())
+        };
+        let mut after = config.clone();
+        let list = T::list_mut(&mut after);
+        let Some(value) = value else {
+            list.remove(place);
+            return Ok(after);
+        };
+        let path = format!("{}[{place}]", within.collection.parent().unwrap_or(within.collection));
+        let object = decode_object(value, &path).map_err(RefusedError::Invalid)?;
+        match list.get_mut(place) {
+            Some(known) => *known = object,
+            None => list.push(object),
+        }
+        Ok(after)
+    }
+
+    /// Changes a list that has at least the object that this is about, where there is one; `names` are those of all.
+    fn change(
+        &self,
+        list: &mut Vec<Value>,
+        names: &[impl AsRef<str>],
+        config: &Config,
+    ) -> Result<(), ApiError> {
         match self {
-            Self::Create(within, body) => create(&mut tree, within, body)?,
-            Self::Put(object, body) => put(&mut tree, object, body)?,
+            Self::Create(within, body) => create(list, within, body)?,
+            Self::Put(object, body) => put(list, object, body)?,
             Self::Patch(object, patch) => {
-                let (list, index) = find_mut(&mut tree, object)?;
-                if let Some(target) = list.get_mut(index) {
-                    merge(target, patch);
-                    insist_on_name(target, &object.name)?;
-                }
+                let target = find(list, object, names)?;
+                merge(target, patch);
+                insist_on_name(target, &object.name)?;
             }
             Self::Delete(object) => {
+                find(list, object, names)?;
                 let referrers = referrers(config, object);
-                let (list, index) = find_mut(&mut tree, object)?;
                 if !referrers.is_empty() {
                     let (collection, name) = (object.within.collection, object.full_name());
                     return Err(ApiError::Referenced { collection, name, referrers });
                 }
-                list.remove(index);
+                list.retain(|known| name_of(known) != Some(&object.name));
             }
         }
-        from_json(tree)
+        Ok(())
     }
 }
 
@@ -59,15 +116,27 @@ pub(super) fn from_json(tree: Value) -> Result<Config, ApiError> {
 
 /// The object that a path names.
 pub(super) fn get(config: &Config, object: &ObjectPath) -> Result<Value, ApiError> {
-    let mut tree = to_json(config)?;
-    let (list, index) = find_mut(&mut tree, object)?;
-    Ok(list.swap_remove(index))
+    let mut list = list(config, &object.within)?;
+    let names: Vec<String> = list.iter().filter_map(name_of).map(str::to_owned).collect();
+    Ok(find(&mut list, object, &names)?.take())
 }
 
 /// All objects of a collection.
 pub(super) fn list(config: &Config, within: &CollectionPath) -> Result<Vec<Value>, ApiError> {
-    let mut tree = to_json(config)?;
-    Ok(std::mem::take(list_mut(&mut tree, within)?))
+    fn all<T: Object>(config: &Config, within: &CollectionPath) -> Result<Vec<Value>, ApiError> {
+        if within.collection.parent().is_some() {
+            let (_, mut outer) = outer::<T>(within, config)?;
+            return Ok(std::mem::take(list_in(&mut outer, within)?));
+        }
+        T::list(config).iter().map(to_json).collect()
+    }
+    match within.collection.parent().unwrap_or(within.collection) {
+        Collection::VirtualNetworks => all::<VirtualNetwork>(config, within),
+        Collection::Monitors => all::<Monitor>(config, within),
+        Collection::Pools => all::<Pool>(config, within),
+        Collection::Services => all::<Service>(config, within),
+        inner @ (Collection::Tunnels | Collection::Endpoints) => Err(made_through_parent(inner)),
+    }
 }
 
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<Value, ApiError> {
@@ -76,12 +145,7 @@ pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<Value, ApiError>
     })
 }
 
-fn create(tree: &mut Value, within: &CollectionPath, body: &Value) -> Result<(), ApiError> {
-    let collection = within.collection;
-    if collection.parent().is_some() && within.parent.is_none() {
-        return Err(made_through_parent(collection));
-    }
-    let list = list_mut(tree, within)?;
+fn create(list: &mut Vec<Value>, within: &CollectionPath, body: &Value) -> Result<(), ApiError> {
     if let Some(name) = name_of(body)
         && list.iter().any(|object| name_of(object) == Some(name))
     {
@@ -89,13 +153,13 @@ fn create(tree: &mut Value, within: &CollectionPath, body: &Value) -> Result<(),
             Some(parent) => format!("{parent}/{name}"),
             None => name.to_owned(),
         };
-        return Err(ApiError::Exists { collection, name });
+        return Err(ApiError::Exists { collection: within.collection, name });
     }
     list.push(body.clone());
     Ok(())
 }
 
-fn put(tree: &mut Value, object: &ObjectPath, body: &Value) -> Result<(), ApiError> {
+fn put(list: &mut Vec<Value>, object: &ObjectPath, body: &Value) -> Result<(), ApiError> {
     let mut body = body.clone();
     if let Value::Object(fields) = &mut body
         && !fields.contains_key("name")
@@ -104,7 +168,6 @@ fn put(tree: &mut Value, object: &ObjectPath, body: &Value) -> Result<(), ApiErr
         fields.shift_insert(0, "name".to_owned(), Value::String(object.name.clone()));
     }
     insist_on_name(&body, &object.name)?;
-    let list = list_mut(tree, &object.within)?;
     match list.iter_mut().find(|known| name_of(known) == Some(&object.name)) {
         Some(known) => *known = body,
         None => list.push(body),
@@ -125,26 +188,32 @@ fn insist_on_name(object: &Value, name: &str) -> Result<(), ApiError> {
     }
 }
 
-fn find_mut<'a>(tree: &'a mut Value, object: &ObjectPath) -> Result<(&'a mut Vec<Value>, usize), ApiError> {
-    let list = list_mut(tree, &object.within)?;
-    match list.iter().position(|known| name_of(known) == Some(&object.name)) {
-        Some(index) => Ok((list, index)),
-        None => Err(no_such_object(object.within.collection, &object.full_name(), list)),
-    }
+fn find<'a>(
+    list: &'a mut [Value],
+    object: &ObjectPath,
+    names: &[impl AsRef<str>],
+) -> Result<&'a mut Value, ApiError> {
+    let known = list.iter_mut().find(|known| name_of(known) == Some(&object.name));
+    known.ok_or_else(|| no_such_object(object.within.collection, &object.full_name(), names))
 }
 
-fn list_mut<'a>(tree: &'a mut Value, within: &CollectionPath) -> Result<&'a mut Vec<Value>, ApiError> {
-    let holder = match (within.collection.parent(), &within.parent) {
-        (None, _) => tree,
-        (Some(_), None) => return Err(made_through_parent(within.collection)),
-        (Some(outer), Some(parent)) => {
-            let outer_path = CollectionPath { collection: outer, parent: None };
-            let object = ObjectPath { within: outer_path, name: parent.clone() };
-            let (list, index) = find_mut(tree, &object)?;
-            list.get_mut(index).ok_or_else(|| no_such_object(outer, parent, &[]))?
-        }
+/// The object with the list that a path is about, and its place.
+fn outer<T: Object>(within: &CollectionPath, config: &Config) -> Result<(usize, Value), ApiError> {
+    let (Some(collection), Some(parent)) = (within.collection.parent(), &within.parent) else {
+        return Err(made_through_parent(within.collection));
     };
-    holder.get_mut(within.collection.as_str()).and_then(Value::as_array_mut).ok_or_else(|| {
+    let objects = T::list(config);
+    let place = objects.iter().position(|known| known.name() == parent);
+    let Some((place, object)) = place.and_then(|place| Some((place, objects.get(place)?))) else {
+        let names: Vec<&str> = objects.iter().map(T::name).collect();
+        return Err(no_such_object(collection, parent, &names));
+    };
+    Ok((place, to_json(object)?))
+}
+
+/// The list in it.
+fn list_in<'a>(outer: &'a mut Value, within: &CollectionPath) -> Result<&'a mut Vec<Value>, ApiError> {
+    outer.get_mut(within.collection.as_str()).and_then(Value::as_array_mut).ok_or_else(|| {
         RefusedError::Failed(format!("the configuration has no list {}", within.collection)).into()
     })
 }
@@ -154,8 +223,7 @@ fn made_through_parent(collection: Collection) -> ApiError {
     ApiError::NotAllowed(format!("a {} is made below /v1/{outer}/NAME/{collection}", collection.singular()))
 }
 
-fn no_such_object(collection: Collection, name: &str, known: &[Value]) -> ApiError {
-    let names: Vec<_> = known.iter().filter_map(name_of).collect();
+fn no_such_object(collection: Collection, name: &str, names: &[impl AsRef<str>]) -> ApiError {
     let singular = collection.singular();
     ApiError::NotFound(if names.is_empty() {
         format!("there is no {singular} `{name}`: none is configured there")
@@ -163,7 +231,7 @@ fn no_such_object(collection: Collection, name: &str, known: &[Value]) -> ApiErr
         // A long list helps nobody.
         let more = names.len().saturating_sub(10);
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let names: Vec<_> = names.into_iter().take(10).collect();
+        let names: Vec<_> = names.iter().map(AsRef::as_ref).take(10).collect();
         format!("there is no {singular} `{name}`, only {}{rest}", names.join(", "))
     })
 }

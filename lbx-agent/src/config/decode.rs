@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use serde_path_to_error::Segment;
 
-use super::{MAX_MISTAKES, explain, names::join};
+use super::{MAX_MISTAKES, explain, names::join, object::Object};
 
 /// After this many mistakes in one object the rest of it is not read: it is hostile, or no lbx object.
 const MAX_REPAIRS: usize = 32;
@@ -23,8 +23,7 @@ const MAX_TEXT_BYTES: usize = 4096;
 /// Decodes a configuration, as the body of `PUT /v1/config`.
 pub fn decode(value: Value) -> Result<Config, Vec<Mistake>> {
     if let Some(path) = find_overlong(&value) {
-        let message = format!("this text is too long: {MAX_TEXT_BYTES} bytes are the most of any");
-        return Err(vec![Mistake::new(write("", &path), message)]);
+        return Err(vec![overlong("", &path)]);
     }
     let mut decoder = Decoder::default();
     let config = decoder.config(value);
@@ -32,6 +31,21 @@ pub fn decode(value: Value) -> Result<Config, Vec<Mistake>> {
         Some(config) if decoder.mistakes.is_empty() => Ok(config),
         _ => Err(decoder.mistakes),
     }
+}
+
+/// Decodes one object that is to be at `path` in the configuration.
+pub fn decode_object<T: Object>(value: Value, path: &str) -> Result<T, Vec<Mistake>> {
+    if let Some(inner) = find_overlong(&value) {
+        return Err(vec![overlong(path, &inner)]);
+    }
+    let mut decoder = Decoder::default();
+    let object = T::decode(&mut decoder, value, path);
+    object.filter(|_| decoder.mistakes.is_empty()).ok_or(decoder.mistakes)
+}
+
+fn overlong(path: &str, inner: &[Segment]) -> Mistake {
+    let message = format!("this text is too long: {MAX_TEXT_BYTES} bytes are the most of any");
+    Mistake::new(write(path, inner), message)
 }
 
 /// Where a text is that no field can mean. Messages repeat texts, so they must not be of any length.
@@ -57,7 +71,7 @@ fn find_overlong(value: &Value) -> Option<Vec<Segment>> {
 }
 
 /// An object of the configuration.
-trait Shape: DeserializeOwned {
+pub(super) trait Shape: DeserializeOwned {
     /// Right values for exactly the fields that it must have.
     fn required() -> Value;
 
@@ -119,8 +133,9 @@ shapes! {
     RateLimit: {}, {};
 }
 
+/// Reads objects and notes mistakes.
 #[derive(Default)]
-struct Decoder {
+pub struct Decoder {
     mistakes: Vec<Mistake>,
 }
 
@@ -146,7 +161,7 @@ impl Decoder {
         Some(Node { interfaces, tunnel_source, ..node })
     }
 
-    fn virtual_network(&mut self, value: Value, path: &str) -> Option<VirtualNetwork> {
+    pub(super) fn virtual_network(&mut self, value: Value, path: &str) -> Option<VirtualNetwork> {
         let mut fields = self.fields(value, path)?;
         let probe_source = self.child(&mut fields, path, "probe_source", Self::object);
         let tunnels = self.list(&mut fields, path, "tunnels", Self::object);
@@ -154,14 +169,14 @@ impl Decoder {
         Some(VirtualNetwork { probe_source, tunnels, ..network })
     }
 
-    fn pool(&mut self, value: Value, path: &str) -> Option<Pool> {
+    pub(super) fn pool(&mut self, value: Value, path: &str) -> Option<Pool> {
         let mut fields = self.fields(value, path)?;
         let endpoints = self.list(&mut fields, path, "endpoints", Self::object);
         let pool: Pool = self.object(Value::Object(fields), path)?;
         Some(Pool { endpoints, ..pool })
     }
 
-    fn service(&mut self, value: Value, path: &str) -> Option<Service> {
+    pub(super) fn service(&mut self, value: Value, path: &str) -> Option<Service> {
         let mut fields = self.fields(value, path)?;
         let rate_limit = self.child(&mut fields, path, "rate_limit", Self::object);
         let service: Service = self.object(Value::Object(fields), path)?;
@@ -216,7 +231,7 @@ impl Decoder {
     }
 
     /// Decodes an object without lists of objects, noting every mistake in it.
-    fn object<T: Shape>(&mut self, value: Value, path: &str) -> Option<T> {
+    pub(super) fn object<T: Shape>(&mut self, value: Value, path: &str) -> Option<T> {
         let mut value = Value::Object(self.fields(value, path)?);
         let samples = [T::required(), T::lists()];
         for _ in 0..MAX_REPAIRS {

@@ -7,6 +7,7 @@
 mod decode;
 mod explain;
 mod names;
+mod object;
 mod sources;
 mod tree;
 mod validate;
@@ -15,7 +16,8 @@ pub mod model;
 
 use lbx_common::api::{Config, Mistake};
 
-pub use decode::decode;
+pub use decode::{decode, decode_object};
+pub use object::Object;
 pub use sources::{Sources, sources_of};
 pub use validate::validate;
 

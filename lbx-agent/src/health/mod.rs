@@ -80,7 +80,9 @@ pub struct Target {
 impl Target {
     /// Whether the other one is probed in just the same way.
     fn is_probed_like(&self, other: &Self) -> bool {
-        *self == Self { initial: self.initial, ..other.clone() }
+        let Self { key, source, address, place, other: way, monitor, initial: _ } = self;
+        (key, source, address, place, way, monitor)
+            == (&other.key, &other.source, &other.address, &other.place, &other.other, &other.monitor)
     }
 }
 

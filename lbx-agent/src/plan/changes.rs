@@ -165,7 +165,7 @@ impl<'a> Changes<'a> {
         if previous.slots() != 0
             && let Some(slots) = self.observed.tables.get(&previous.line())
         {
-            image.tables.insert(previous.line(), slots.clone());
+            image.tables.entry(previous.line()).or_insert_with(|| slots.clone());
         }
     }
 

@@ -61,8 +61,14 @@ impl Findings {
     /// Forgets what was found out about what is not probed any more, or elsewhere. Returns what has
     /// lost its verdict.
     pub fn keep_of(&mut self, now: BTreeMap<Name, Probed>) -> Vec<Name> {
-        let same = |name: &Name| now.get(name).is_some_and(|one| self.probed.get(name) == Some(one));
-        let mut gone: Vec<Name> = self.seen.keys().filter(|name| !same(name)).cloned().collect();
+        // Both are sorted.
+        let mut later = now.iter().peekable();
+        let mut stays = |(name, one): &(&Name, &Probed)| {
+            while later.next_if(|(other, _)| other < name).is_some() {}
+            later.peek() == Some(&(*name, *one))
+        };
+        let mut gone: Vec<Name> =
+            self.probed.iter().filter(|one| !stays(one)).map(|(name, _)| name.clone()).collect();
         gone.retain(|name| {
             self.seen.remove(name);
             self.verdicts.remove(name).is_some()

@@ -104,8 +104,11 @@ impl<'a> Checker<'a> {
             let place = place
                 .map_err(|message| format!("in virtual network `{}` {message}", endpoint.virtual_network));
             found.extend(report.take(|| here.clone(), place));
-            if let Some(first) = seen.before(name.as_str(), &here) {
-                report.note(here, format!("`{name}` is named by {first} already: name it once"));
+            if let Some(first) = seen.before(name.as_str(), index) {
+                report.note(
+                    here,
+                    format!("`{name}` is named by {path}.tunnels[{first}] already: name it once"),
+                );
             }
         }
         found

@@ -32,7 +32,7 @@ impl Listeners {
             let described = format!("`{}` ({here})", service.name);
             let message = match listener.ports {
                 Ports::One(_) | Ports::Any => {
-                    self.single.before((address, listener), &described).map(|first| {
+                    self.single.before((address, listener), described.clone()).map(|first| {
                         format!(
                             "service `{}` and service {first} both listen on {address} {listener}: a listener \
                              belongs to one",

@@ -72,14 +72,15 @@ impl Report {
     fn names<'a>(&mut self, path: &str, kind: &str, all: impl Iterator<Item = &'a str>) {
         let mut seen = Seen::default();
         for (index, name) in all.enumerate() {
-            let here = format!("{path}[{index}]");
+            let here = || format!("{path}[{index}].name");
             match names::check(name) {
-                Err(message) => self.note(format!("{here}.name"), message),
+                Err(message) => self.note(here(), message),
                 Ok(()) => {
-                    if let Some(first) = seen.before(name, &here) {
-                        let message =
-                            format!("the name `{name}` is taken by {first}: give each {kind} its own");
-                        self.note(format!("{here}.name"), message);
+                    if let Some(first) = seen.before(name, index) {
+                        let message = format!(
+                            "the name `{name}` is taken by {path}[{first}]: give each {kind} its own"
+                        );
+                        self.note(here(), message);
                     }
                 }
             }
@@ -88,21 +89,21 @@ impl Report {
 }
 
 /// Finds what comes twice, and where it came first.
-struct Seen<K>(HashMap<K, String>);
+struct Seen<K, P = String>(HashMap<K, P>);
 
-impl<K> Default for Seen<K> {
+impl<K, P> Default for Seen<K, P> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<K: std::hash::Hash + Eq> Seen<K> {
+impl<K: std::hash::Hash + Eq, P> Seen<K, P> {
     /// Where `key` was seen before; else remembers that it is at `place`.
-    fn before(&mut self, key: K, place: &str) -> Option<&str> {
+    fn before(&mut self, key: K, place: P) -> Option<&P> {
         match self.0.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(place.to_owned());
+                entry.insert(place);
                 None
             }
         }

@@ -47,7 +47,7 @@ fn interfaces(config: &Config, report: &mut Report) {
             let message =
                 format!("`{name}` is a device of lbx's own: list the interfaces that carry traffic");
             report.note(format!("{here}.name"), message);
-        } else if let Some(first) = seen.before(name.as_str(), &here) {
+        } else if let Some(first) = seen.before(name.as_str(), here.clone()) {
             let message = format!(
                 "interface `{name}` is listed by {first} already: list it once, with role `both` for both"
             );

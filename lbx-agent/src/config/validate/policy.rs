@@ -53,7 +53,7 @@ fn list(service: &Service, prefixes: &[Prefix], path: &str, report: &mut Report)
                 service.address,
             );
             report.note(here, message);
-        } else if let Some(first) = seen.before(prefix, &here) {
+        } else if let Some(first) = seen.before(prefix, here.clone()) {
             report.note(here, format!("`{prefix}` is listed by {first} already: list it once"));
         }
     }

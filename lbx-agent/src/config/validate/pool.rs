@@ -90,9 +90,9 @@ fn check_pool(
         let here = format!("{path}.endpoints[{index}]");
         endpoints.extend(checker.check(endpoint, &of_pool, &here, report));
         let key = (endpoint.virtual_network.as_str(), endpoint.address, endpoint.port);
-        if let Some(first) = origins.before(key, &here) {
+        if let Some(first) = origins.before(key, index) {
             let message = format!(
-                "the virtual network, address and port are those of {first}: keep one, with both weights"
+                "the virtual network, address and port are those of {path}.endpoints[{first}]: keep one, with both weights"
             );
             report.note(here, message);
         }

@@ -60,7 +60,7 @@ impl<'a> Checker<'a> {
             let inner_mac = inner(tunnel, &here, report);
             let probe = self.probe(network, tunnel, &here, report);
             let port = tunnel.encap.default_port().map_or(0, |default| tunnel.port.unwrap_or(default));
-            if let Some(first) = paths.before((tunnel.encap, tunnel.remote, port), &here) {
+            if let Some(first) = paths.before((tunnel.encap, tunnel.remote, port), here.clone()) {
                 report.note(here, format!("this is the same path as {first}: keep one"));
             }
             resolved.extend(inner_mac.map(|inner_mac| model::Tunnel {

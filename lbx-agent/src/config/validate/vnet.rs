@@ -117,7 +117,7 @@ fn vni(network: &VirtualNetwork, path: &str, seen: &mut Seen<u32>, report: &mut 
     let vni = network.vni;
     if vni == 0 {
         report.note(here(), "0 is not a key: write 1 or more");
-    } else if let Some(first) = seen.before(vni, &described(path, &network.name)) {
+    } else if let Some(first) = seen.before(vni, described(path, &network.name)) {
         report.note(here(), format!("{vni} is taken by {first}: give each virtual network its own"));
     }
     let is_short = |encap| match encap {
@@ -163,7 +163,7 @@ fn probe_source(
         );
         report.note(here(), message);
     }
-    if let Some(first) = seen.before(address, &described(path, &network.name)) {
+    if let Some(first) = seen.before(address, described(path, &network.name)) {
         report.note(here(), format!("{address} is taken by {first}: give each virtual network its own"));
     }
 }
