@@ -27,7 +27,7 @@ const SKIP_FILE: &str = "LBX_SKIP_FILE";
 /// Arguments of `test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also run what takes long: tests marked `#[ignore]`, with `LBX_LONG=1` set for all, and the fuzz targets
+    /// Run tests in their long forms (`LBX_LONG=1`: more of everything, for longer), and then the fuzz targets
     #[arg(long)]
     long: bool,
     /// Run only the tests whose name contains this, and none of the checks
@@ -99,11 +99,10 @@ fn tests(workspace: &Workspace, args: &Args, tally: &mut Tally) -> Result<bool> 
     cargo.current_dir(&workspace.root);
     cargo.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env(SKIP_FILE, &skip_file);
     run_as_root(&mut cargo)?;
-    cargo.arg("--").args(&args.filter);
     if args.long {
-        cargo.arg("--include-ignored").env("LBX_LONG", "1");
+        cargo.env("LBX_LONG", "1");
     }
-    cargo.args(&args.extra);
+    cargo.arg("--").args(&args.filter).args(&args.extra);
     eprintln!("==> test ({})", process::line(&cargo));
     let status = counted(cargo, tally)?;
 

@@ -157,3 +157,57 @@ impl Objects {
         self.by_name.get(&(collection, name.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(pools: &[&str]) -> Config {
+        let pool = |name: &&str| Pool {
+            name: (*name).to_owned(),
+            monitor: None,
+            table_size: None,
+            endpoints: Vec::new(),
+        };
+        Config { version: 1, pools: pools.iter().map(pool).collect(), ..Config::default() }
+    }
+
+    fn changes(before: &Config, after: &Config) -> Vec<(ChangeAction, String, String)> {
+        let changes = diff(before, after).unwrap();
+        changes.into_iter().map(|change| (change.action, change.collection, change.name)).collect()
+    }
+
+    #[test]
+    fn only_what_differs_is_reported_wherever_it_stands() {
+        let before = config(&["a", "b", "c", "d"]);
+        let pools = |action, name: &str| (action, "pools".to_owned(), name.to_owned());
+        let (created, deleted) = (ChangeAction::Created, ChangeAction::Deleted);
+        assert_eq!(changes(&before, &before), []);
+        assert_eq!(changes(&before, &config(&["a", "c", "d"])), [pools(deleted, "b")]);
+        assert_eq!(changes(&before, &config(&["a", "b", "x", "c", "d"])), [pools(created, "x")]);
+        assert_eq!(
+            changes(&before, &config(&["x", "b", "c"])),
+            [pools(deleted, "a"), pools(deleted, "d"), pools(created, "x")]
+        );
+        assert_eq!(
+            changes(&before, &config(&["a", "c", "b", "d"])),
+            [pools(ChangeAction::Changed, "")],
+            "the order"
+        );
+        let mut twice = before.clone();
+        twice.pools[0].table_size = Some(251);
+        twice.pools[3].table_size = Some(251);
+        let changed = ChangeAction::Changed;
+        assert_eq!(changes(&before, &twice), [pools(changed, "a"), pools(changed, "d")]);
+    }
+
+    #[test]
+    fn timers_are_reported_like_other_sections() {
+        let (before, mut after) = (config(&[]), config(&[]));
+        after.timers.transition = Duration::from_secs(7);
+        let [change] = &diff(&before, &after).unwrap()[..] else { panic!("one section changed") };
+        assert_eq!((change.collection.as_str(), change.fields[0].field.as_str()), ("timers", "transition"));
+    }
+}
