@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod health;
+mod heap;
 pub mod lifecycle;
 pub mod net;
 pub mod plan;

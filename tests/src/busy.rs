@@ -57,7 +57,8 @@ impl Busy {
 
     /// Waits until so many requests were answered, or the connection broke, which [`Self::stop`] tells.
     pub fn wait_until(&self, count: usize) -> Result<()> {
-        wait::until(&format!("{count} requests are answered"), PATIENCE, || {
+        let missing = u32::try_from(count.saturating_sub(self.answered()))?;
+        wait::until(&format!("{count} requests are answered"), PATIENCE + INTERVAL * missing, || {
             let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
             Ok((ended || self.answered() >= count).then_some(()))
         })

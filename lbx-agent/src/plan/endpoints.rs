@@ -285,7 +285,8 @@ pub(super) fn plan_removed(
 
 /// The entry of an endpoint that is not configured any more.
 fn tombstone(entry: EndpointEntry, drain_ns: u64, ends: bool, now_ns: u64, image: &Image) -> EndpointEntry {
-    let known = (entry.state & ENDPOINT_REMOVED != 0).then_some(entry.until_ns);
+    // It was removed or drained before: that time goes on, and what is over stays over.
+    let known = (entry.until_ns != 0).then_some(entry.until_ns);
     let until_ns = known.unwrap_or_else(|| now_ns.saturating_add(drain_ns).max(1));
     // What leads there may have gone as well.
     let there = image.vnets.contains_key(&entry.vnet);

@@ -47,6 +47,7 @@ use crate::{
     config::model::{Model, Tunnel, Vnet},
     dataplane::{Image, Sizes, apply, diff},
     health::{Observation, Target},
+    heap,
     net::{
         devices::Changed,
         next_hop::{NextHop, NextHopEvent},
@@ -59,6 +60,10 @@ use crate::{
 
 /// Time after which a change that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Time after a change at which the memory that it took is given back: it makes configuration, model and image anew, and
+/// frees those before. The next change may come at once and need it.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// Time from the start of one look at all pins to that of the next.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -141,6 +146,8 @@ pub struct Reconciler {
     next_sweep: Option<Instant>,
     /// When something changes by itself.
     deadline: Option<Instant>,
+    /// When to give memory back.
+    tidy: Option<Instant>,
 }
 
 impl Reconciler {
@@ -172,6 +179,7 @@ impl Reconciler {
             sweep_began: Instant::now(),
             next_sweep: None,
             deadline: None,
+            tidy: None,
         };
         this.forget_stale_findings();
         if let Some(before) = &this.kernel.before {
@@ -238,6 +246,7 @@ impl Reconciler {
                     false
                 }
                 () = at(self.retry) => true,
+                () = at(self.tidy) => { self.tidy = None; heap::give_back(); false }
             };
             if again {
                 self.look();
@@ -363,6 +372,7 @@ impl Reconciler {
             *current = remotes;
             differs
         });
+        self.tidy = Some(Instant::now() + TIDY);
     }
 }
 

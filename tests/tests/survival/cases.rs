@@ -73,3 +73,15 @@ fn a_pin_on_an_endpoint_that_was_left_takes_no_flow_back() {
     let events: Vec<_> = events.chain([Event::GoOn, Event::Verdict((0, 1), true), Event::GoOn]).collect();
     run(times(), &events);
 }
+
+#[test]
+fn a_drained_endpoint_that_is_removed_when_its_time_is_over_takes_no_flow_back() {
+    let name: Name = (2, 1);
+    let drained = [change(Change::Drain(name, true)), Event::GoOn];
+    let later = [Event::Wait(400 * SECOND, true), change(Change::Remove(name)), Event::GoOn];
+    let events: Vec<_> = drained.into_iter().chain(later).collect();
+    run(times(), &events);
+    let long_after = [Event::Wait(9000 * SECOND, true), change(Change::Remove(name)), Event::GoOn];
+    let events: Vec<_> = drained.into_iter().chain(long_after).collect();
+    run(times(), &events);
+}

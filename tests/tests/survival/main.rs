@@ -218,7 +218,8 @@ fn alter(wanted: &mut Wanted, change: Change, now_ns: u64) -> bool {
             }
             origin.there = there;
             origin.drained = false;
-            origin.until_ns = (!there).then_some(drained_ns);
+            // One that is drained already gets no more time.
+            origin.until_ns = if there { None } else { origin.until_ns.or(Some(drained_ns)) };
         }
         Change::Drain(name, drained) => {
             let origin = wanted.origin_mut(name);

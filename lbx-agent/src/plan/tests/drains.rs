@@ -99,6 +99,27 @@ fn so_is_a_removed_one() {
 }
 
 #[test]
+fn one_that_was_drained_before_gets_no_more_time() {
+    let mut site = Site::new(ConnectionTracking::Auto);
+    let id = site.drain("e1");
+    let until_ns = site.image.endpoints[&id].until_ns;
+    site.now_ns += DRAIN_NS / 2;
+    site.remove("e1");
+    assert_eq!(site.image.endpoints[&id].until_ns, until_ns);
+    site.now_ns = until_ns;
+    site.pass();
+    assert!(!site.keeps_flows(id));
+    // When it is over, its flows are elsewhere and are not taken back.
+    let mut site = Site::new(ConnectionTracking::Auto);
+    let id = site.drain("e1");
+    site.now_ns += DRAIN_NS;
+    site.pass();
+    site.config.pools[0].endpoints.retain(|endpoint| endpoint.name != "e1");
+    site.pass();
+    assert!(!site.keeps_flows(id));
+}
+
+#[test]
 fn flows_without_a_pin_are_waited_for() {
     let mut site = Site::new(ConnectionTracking::Auto);
     let (drained, removed) = (site.drain("e1"), site.remove("e2"));

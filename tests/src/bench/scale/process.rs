@@ -27,6 +27,8 @@ const HEALTHY_LIMIT: Duration = Duration::from_mins(2);
 const START_TARGET: f64 = 5000.0;
 const MEMORY_TARGET: f64 = 256.0;
 const MAPS_TARGET: f64 = 128.0;
+/// The agent waits for a second without changes before it gives memory back.
+const GIVEN_BACK: Duration = Duration::from_millis(1500);
 /// Milliseconds from a change to the last store to the maps, of all but a hundredth.
 const CHANGE_TARGET: f64 = 50.0;
 
@@ -58,6 +60,7 @@ pub fn with_store(topology: &Topology, size: Size, tell: &mut dyn FnMut(&str)) -
 
     tell("changes by the API");
     figures.extend(changes(&agent, &config, size.changes)?);
+    a_while_passes(GIVEN_BACK)?;
     figures.extend(memory(&agent, "dsr, after changes")?);
 
     tell("a start that takes over");
@@ -132,11 +135,16 @@ fn memory(agent: &Agent, name: &str) -> Result<Vec<Figure>> {
 fn processor(agent: &Agent, name: &str, watch: Duration) -> Result<Figure> {
     let pid = agent.pid().context("the agent runs")?;
     let (begin, before) = (Instant::now(), ticks(pid)?);
-    wait::until("a while passes", watch * 2, || Ok((begin.elapsed() >= watch).then_some(())))?;
+    a_while_passes(watch)?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let used = (ticks(pid)? - before) as f64 / ticks_per_second()?;
     let share = used / begin.elapsed().as_secs_f64() * 100.0;
     Ok(Figure::new(format!("{name}: processor while all is well, of one CPU"), share, "%"))
+}
+
+fn a_while_passes(time: Duration) -> Result<()> {
+    let begin = Instant::now();
+    wait::until("a while passes", time * 2, || Ok((begin.elapsed() >= time).then_some(())))
 }
 
 /// Takes an endpoint out of a pool and puts it back, again and again.
