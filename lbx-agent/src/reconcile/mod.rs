@@ -22,10 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lbx_common::{
-    abi::TUNNEL_DOWN,
-    api::{HealthState, Revision},
-};
+use lbx_common::api::Revision;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +32,7 @@ use self::{
     findings::{Findings, Name},
     handle::Command,
     path_mtus::PathMtus,
-    targets::{Known, probed, remotes, targets},
+    targets::{probed, remotes, targets},
     verdicts::Verdicts,
 };
 pub use self::{
@@ -44,7 +41,7 @@ pub use self::{
     sweep::{Meaning, Sweeper},
 };
 use crate::{
-    config::model::{Model, Tunnel, Vnet},
+    config::model::Model,
     dataplane::{Image, Sizes, apply, diff},
     health::{Observation, Target},
     heap,
@@ -388,17 +385,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the maps say; the verdicts are in them.
-impl Known for Reconciler {
-    fn endpoint_is_up(&self, name: &Name) -> Option<bool> {
-        let id = self.ids.get(name)?;
-        Some(plan::health_of(self.image.endpoints.get(id)?) == HealthState::Healthy)
-    }
-
-    fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool {
-        plan::known_tunnel(vnet, tunnel, &self.image).is_some_and(|entry| entry.flags & TUNNEL_DOWN != 0)
     }
 }

@@ -6,14 +6,18 @@ mod tests;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use lbx_common::{
-    abi::PROBE_PLACES,
+    abi::{PROBE_PLACES, TUNNEL_DOWN},
     api::{Family, HealthState},
 };
 
-use super::findings::{Name, Probed};
+use super::{
+    Reconciler,
+    findings::{Name, Probed},
+};
 use crate::{
     config::model::{Endpoint, Model, Tunnel, Vnet},
     health::{Target, TargetKey},
+    plan,
 };
 
 /// What is known from before, and from now on.
@@ -23,6 +27,18 @@ pub trait Known {
     fn endpoint_is_up(&self, name: &Name) -> Option<bool>;
     /// Whether a tunnel is out, by its monitor's last verdict.
     fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool;
+}
+
+/// What the maps say; the verdicts are in them.
+impl Known for Reconciler {
+    fn endpoint_is_up(&self, name: &Name) -> Option<bool> {
+        let id = self.ids.get(name)?;
+        Some(plan::health_of(self.image.endpoints.get(id)?) == HealthState::Healthy)
+    }
+
+    fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool {
+        plan::known_tunnel(vnet, tunnel, &self.image).is_some_and(|entry| entry.flags & TUNNEL_DOWN != 0)
+    }
 }
 
 /// Everything that is probed.
