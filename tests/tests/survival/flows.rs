@@ -24,6 +24,8 @@ enum Stage {
     Answered,
     /// The client's ACK; of UDP, its first datagram.
     Established,
+    /// While its endpoint was not usable, a packet went to another one, and that resets it.
+    Reset,
 }
 
 /// A flow, and the endpoint that it is on.
@@ -140,7 +142,11 @@ impl Flow {
         let idle_ns = u64::try_from(idle.as_nanos()).unwrap();
         let alive = now_ns - self.last_ns < idle_ns && !wanted.is_over(self.endpoint, now_ns);
         // A client that got no answer tries again; that is another connection.
-        alive && (self.stage == Stage::Established || self.is_usable(wanted, now_ns))
+        match self.stage {
+            Stage::Begun | Stage::Answered => alive && self.is_usable(wanted, now_ns),
+            Stage::Established => alive,
+            Stage::Reset => false,
+        }
     }
 
     /// The next packet of either side, or of each. `usable`: whether it must go where the flow is.
@@ -154,10 +160,11 @@ impl Flow {
                 self.stage = Stage::Answered;
             }
             Stage::Answered => {
-                self.deliver(node, wanted, "", usable);
                 self.stage = Stage::Established;
+                self.deliver(node, wanted, "", usable);
             }
             Stage::Established => self.deliver(node, wanted, "P.", usable),
+            Stage::Reset => {}
         }
     }
 
@@ -170,8 +177,10 @@ impl Flow {
         if at != Some(self.endpoint) {
             let now_ns = node.now_ns;
             assert!(!usable, "{self:?}: a packet went to {at:?} at {now_ns}\n{wanted:#?}");
-            if let (true, Some(at)) = (self.udp, at) {
-                self.endpoint = at;
+            match at {
+                Some(at) if self.udp => self.endpoint = at,
+                Some(_) => self.stage = Stage::Reset,
+                None => {}
             }
             return;
         }

@@ -27,6 +27,8 @@ const HEALTHY_LIMIT: Duration = Duration::from_mins(2);
 const START_TARGET: f64 = 5000.0;
 const MEMORY_TARGET: f64 = 256.0;
 const MAPS_TARGET: f64 = 128.0;
+/// How exactly the time of a store is known.
+const LOOK: Duration = Duration::from_millis(2);
 /// The agent waits for a second without changes before it gives memory back.
 const GIVEN_BACK: Duration = Duration::from_millis(1500);
 /// Milliseconds from a change to the last store to the maps, of all but a hundredth.
@@ -195,22 +197,19 @@ impl<'a> Watch<'a> {
     }
 
     /// Does `work`; when the last store meanwhile was seen. One look at all takes less than a millisecond
-    /// per four MiB.
+    /// per four MiB, and who looked all the time would have a CPU that the agent needs.
     fn during<T>(mut self, work: impl FnOnce() -> T) -> (T, Option<Instant>) {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 let mut last = None;
-                loop {
+                wait::every(LOOK, || {
                     let over = done.load(Ordering::Acquire);
                     if self.look() {
                         last = Some(Instant::now());
                     }
-                    if over {
-                        return last;
-                    }
-                    thread::yield_now();
-                }
+                    over.then_some(last)
+                })
             });
             let made = work();
             done.store(true, Ordering::Release);
