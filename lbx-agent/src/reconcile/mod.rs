@@ -39,6 +39,7 @@ pub use self::{
     handle::Handle,
     kernel::{Found, Kernel, KernelError},
     sweep::{Meaning, Sweeper},
+    verdicts::begin_tracking,
 };
 use crate::{
     config::model::Model,

@@ -6,9 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lbx_common::{
+    abi::{NODE_TRACKS, NodeEntry, TRACKING_ON},
+    api::ConnectionTracking,
+};
+
 use super::{Reconciler, now_ns};
 use crate::{
-    dataplane::{MapId, Memory, update_endpoint},
+    config::model::Model,
+    dataplane::{Image, MapId, Memory, update_endpoint},
     health::{Observation, TargetKey},
     plan,
 };
@@ -16,7 +22,7 @@ use crate::{
 /// A pass follows when verdicts have been silent for this time,
 const SILENCE: Duration = Duration::from_secs(1);
 /// and this long after the first one at the latest. What it finds to do is for looks at pins alone.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// What has come since the last pass.
 #[derive(Debug, Default)]
@@ -26,6 +32,28 @@ pub struct Verdicts {
     first: Option<Instant>,
     /// When a pass is to follow.
     pub pass: Option<Instant>,
+}
+
+/// Has listeners of pools look at what is remembered of their flows, as a plan says that they must while an endpoint in
+/// their tables may have flows of others. That waits for no pass: flows begin elsewhere from now on.
+pub fn begin_tracking(memory: &mut impl Memory, image: &mut Image, model: &Model, pools: &BTreeSet<String>) {
+    let ids = plan::listener_ids(image);
+    let of_pools = model.services.iter().filter(|service| {
+        let pool = model.pools.get(service.pool);
+        service.tracking != ConnectionTracking::Off && pool.is_some_and(|pool| pools.contains(&pool.name))
+    });
+    for id in of_pools.flat_map(|service| plan::listeners_of(service, image, &ids)).collect::<Vec<_>>() {
+        let entry = image.tracking.entry(id).or_default();
+        if entry.flags & TRACKING_ON == 0 {
+            entry.flags |= TRACKING_ON;
+            memory.write(MapId::Tracking, id, *entry);
+        }
+    }
+    if !image.tracking.is_empty() && image.node.flags & NODE_TRACKS == 0 {
+        image.node.flags |= NODE_TRACKS;
+        let node: NodeEntry = memory.read(MapId::Node, 0);
+        memory.write(MapId::Node, 0, NodeEntry { flags: image.node.flags, ..node });
+    }
 }
 
 impl Reconciler {
@@ -74,6 +102,7 @@ impl Reconciler {
         if pools.is_empty() {
             return false;
         }
+        begin_tracking(&mut self.kernel.memory, &mut self.image, &self.model, &pools);
         if !plan::tables_stay(&self.model, &self.ids, &self.image, &pools) {
             return true;
         }

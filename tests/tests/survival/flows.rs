@@ -38,7 +38,7 @@ pub struct Flow {
     stage: Stage,
     /// Next sequence numbers of client and endpoint.
     next: [u32; 2],
-    /// When its client last sent something.
+    /// When it was last used.
     last_ns: u64,
 }
 
@@ -173,7 +173,10 @@ impl Flow {
         let [client_next, endpoint_next] = self.next;
         let flags = if flags.is_empty() { "." } else { flags };
         let at = self.send(node, flags, self.next);
-        self.last_ns = node.now_ns;
+        // Where lbx sees replies, the packet that says that a flow is in use is one of its endpoint after the SYN-ACK.
+        if flags != "." || self.service == 1 {
+            self.last_ns = node.now_ns;
+        }
         if at != Some(self.endpoint) {
             let now_ns = node.now_ns;
             assert!(!usable, "{self:?}: a packet went to {at:?} at {now_ns}\n{wanted:#?}");

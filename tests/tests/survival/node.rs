@@ -1,7 +1,7 @@
 //! A node without a kernel: maps in plain memory, the agent's planner and sweeper over them as the reconciler uses
 //! them, and the programs' code on the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lbx_agent::{
     config::{self, model::Model},
@@ -9,7 +9,7 @@ use lbx_agent::{
         FakeMemory, Image, MapId, Memory as _, NoCounters, Sizes, Step, apply, diff, update_endpoint,
     },
     plan::{self, Built, Environment, NodeFacts},
-    reconcile::{Meaning, Sweeper},
+    reconcile::{Meaning, Sweeper, begin_tracking},
 };
 use lbx_common::{abi::EndpointEntry, api::HealthState};
 use lbx_tests::lab::{Devices, HostOutcome, HostPipeline, On};
@@ -21,6 +21,9 @@ const SWEEP_INTERVAL_NS: u64 = 5_000_000_000;
 /// Looks at pins during a wait, however long: more change nothing but the time that a test takes.
 const MAX_SWEEPS: u64 = 6;
 
+/// A pass follows verdicts that change no table when they have been silent for so long.
+const LATER_NS: u64 = 1_000_000_000;
+
 /// What an agent knows that does not stand in the maps.
 struct Agent {
     model: Model,
@@ -28,6 +31,8 @@ struct Agent {
     verdicts: BTreeMap<(String, String), HealthState>,
     sweeper: Sweeper,
     built: Built,
+    /// A pass is to follow.
+    later: bool,
     image: Image,
 }
 
@@ -50,6 +55,7 @@ fn agent(wanted: &Wanted) -> Agent {
         verdicts: BTreeMap::new(),
         sweeper: Sweeper::default(),
         built: Built::default(),
+        later: false,
         image: Image::default(),
     }
 }
@@ -107,7 +113,20 @@ impl Node {
         let changed = update_endpoint(&mut self.memory, id, |entry| plan::with_health(entry, state, now_ns));
         self.pipeline.reload(&self.memory);
         between(self);
-        if changed {
+        if !changed {
+            return;
+        }
+        let entry = self.memory.read(MapId::Endpoints, id.into());
+        let agent = &mut self.agent;
+        agent.image.endpoints.insert(id, entry);
+        let pools = BTreeSet::from([pool_name(pool)]);
+        self.pipeline.save_pins(&mut self.memory);
+        begin_tracking(&mut self.memory, &mut agent.image, &agent.model, &pools);
+        self.pipeline.reload(&self.memory);
+        if plan::tables_stay(&agent.model, &ids, &agent.image, &pools) {
+            // A pass follows when verdicts have been silent for a while.
+            agent.later = true;
+        } else {
             self.converge(|_| true);
         }
     }
@@ -125,6 +144,7 @@ impl Node {
         }
         self.pipeline.reload(&self.memory);
         self.agent.image = wanted;
+        self.agent.later = false;
         true
     }
 
@@ -158,6 +178,10 @@ impl Node {
     /// Time goes by, with an agent or without.
     pub fn wait(&mut self, wait_ns: u64, with_agent: bool) {
         let end_ns = self.now_ns + wait_ns;
+        if with_agent && self.agent.later {
+            self.set_time(end_ns.min(self.now_ns + LATER_NS));
+            self.converge(|_| true);
+        }
         let interval_ns = SWEEP_INTERVAL_NS.max(wait_ns / MAX_SWEEPS);
         let mut next_sweep_ns = self.now_ns + interval_ns;
         loop {
