@@ -41,13 +41,15 @@ fn endpoint<'a>(config: &'a mut Config, name: &str) -> &'a mut Endpoint {
 
 #[test]
 fn connections_survive_every_change_of_their_pool() {
-    let (topology, agent) = start_healthy(&config::whole()).unwrap();
+    let mut config = config::whole();
+    // In the long form, more than the usual time goes by after endpoints were removed.
+    config.services.iter_mut().for_each(|service| service.drain = Duration::from_hours(1));
+    let (topology, agent) = start_healthy(&config).unwrap();
     let client = topology.client();
     let captures =
         topology.vnets().map(|vnet| (vnet.plan, Capture::start(&vnet.gateway, UNDERLAY_DEVICE).unwrap()));
     let more = topology.east.more_origins(11).unwrap();
     let mut crowds = [EAST, WEST].map(|plan| Crowd::gather(&client, plan, crowd_size()).unwrap());
-    let mut config = config::whole();
     let mut step = |what: &str, config: &Config, agent: &Agent| {
         agent.change(config, PATIENCE).unwrap();
         agent.wait_until_healthy(PATIENCE).unwrap();
