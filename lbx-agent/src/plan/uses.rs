@@ -5,7 +5,7 @@ use std::{cell::OnceCell, collections::BTreeMap};
 
 use lbx_common::{
     abi::{EndpointEntry, TRACKING_ALWAYS, TRACKING_FULL, Target},
-    api::ConnectionTracking,
+    api::{ConnectionTracking, Forwarding},
     pins::NANOSECONDS,
 };
 
@@ -66,7 +66,9 @@ fn uses(model: &Model, observed: &Image) -> BTreeMap<u16, Use> {
     for service in &model.services {
         for id in listeners_of(service, observed, &ids) {
             let entry = observed.tracking.get(&id).copied().unwrap_or_default();
+            // In direct return the endpoint's packets, which pin flows from before, are not seen.
             let all = service.tracking == ConnectionTracking::Always
+                && service.forwarding != Forwarding::Dsr
                 && entry.flags & (TRACKING_ALWAYS | TRACKING_FULL) == TRACKING_ALWAYS;
             let pinned_ns = match entry.always_secs {
                 0 => None,

@@ -2,7 +2,7 @@
 
 use super::{client, guess, owner_in, prove};
 use crate::{
-    abi::{EndpointEntry, HALF_OPEN_ANSWERED, HalfOpen, Host, Pin},
+    abi::{EndpointEntry, HALF_OPEN_ANSWERED, HalfOpen, Host, Pin, TRACKING_ALWAYS},
     bytes::Be16,
     hash::{flow_hash, scale},
     ip::{IpAddress, TCP},
@@ -53,6 +53,7 @@ pub fn confirm<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
 }
 
 /// Pins a connection that lives where the table before a change says: when its time is over, nothing else will say so.
+/// Where every flow has a pin, also one that is older than that.
 ///
 /// That the endpoint sends something is proof enough here. A SYN goes to the owner of new flows, and to what is none an
 /// endpoint that knows no such connection answers with a reset. Where the owner of new flows is the same one, there
@@ -67,7 +68,8 @@ fn keep<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
     let slot = scale(table_hash(current, client, hash, &node.seed), current.slots());
     let base = owner_in(tables, current, slot);
     let guess = guess::<A, T>(tables, flow, hash, tracking, base);
-    if guess != base && is_at(tables, guess, flow.more, source) && !is_half_open_on(tables, flow, guess) {
+    let wanted = guess != base || tracking.flags & TRACKING_ALWAYS != 0;
+    if wanted && is_at(tables, guess, flow.more, source) && !is_half_open_on(tables, flow, guess) {
         prove(tables, flow, tracking, guess, true);
     }
 }

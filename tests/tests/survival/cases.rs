@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lbx_common::api::ConnectionTracking;
+
 use crate::{
     Change, Event, Run,
     wanted::{Name, Times},
@@ -83,5 +85,16 @@ fn a_drained_endpoint_that_is_removed_when_its_time_is_over_takes_no_flow_back()
     run(times(), &events);
     let long_after = [Event::Wait(9000 * SECOND, true), change(Change::Remove(name)), Event::GoOn];
     let events: Vec<_> = drained.into_iter().chain(long_after).collect();
+    run(times(), &events);
+}
+
+#[test]
+fn a_drain_does_not_end_before_flows_that_are_older_than_tracking() {
+    let tracked = change(Change::Tracking(0, ConnectionTracking::Always));
+    let gone = Event::Restart(4000 * SECOND);
+    let drained = change(Change::Drain((0, 0), true));
+    let later = [Event::Wait(45 * SECOND, false), Event::GoOn];
+    let events: Vec<_> =
+        [tracked, Event::Wait(4000 * SECOND, true), gone, drained].into_iter().chain(later).collect();
     run(times(), &events);
 }
