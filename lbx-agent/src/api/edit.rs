@@ -1,5 +1,5 @@
-//! Changes of single objects, made on the JSON form of the configuration: whatever a request sends, its mistakes
-//! are then found at their place in the whole configuration. Pure; decides nothing about what makes sense.
+//! Changes of single objects, made on the JSON form of the object that the configuration lists at its top: whatever a
+//! request sends, its mistakes are then found at their place in the whole configuration. Pure; decides nothing about what makes sense.
 
 use lbx_common::api::{Collection, Config, Monitor, Pool, Service, VirtualNetwork};
 use serde_json::{Map, Value};
