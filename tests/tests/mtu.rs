@@ -85,10 +85,13 @@ fn named(plan: &VnetPlan, inner: Family, discovery: Discovery) -> String {
     format!("{inner} in {} over {outer}, discovery {discovery:?}", encap.as_str())
 }
 
-/// The client, with nothing learned before.
+/// The client, with nothing learned before: neither by itself nor by the origins.
 fn fresh_client(topology: &Topology, discovery: Discovery) -> Client {
-    for flag in ["-4", "-6"] {
-        topology.client_netns.ip(&format!("{flag} route flush cache")).unwrap();
+    let origins = topology.vnets().into_iter().flat_map(|vnet| &vnet.origins);
+    for netns in origins.map(|origin| &origin.netns).chain([&topology.client_netns]) {
+        for flag in ["-4", "-6"] {
+            netns.ip(&format!("{flag} route flush cache")).unwrap();
+        }
     }
     topology.client().with_discovery(discovery)
 }

@@ -147,8 +147,10 @@ impl<'a> Changes<'a> {
         if entry.flags & (TRACKING_OPEN | TRACKING_CLOSING) == 0 {
             return TrackingEntry::default();
         }
+        // The entry is written before the seed is: a seed that comes back is another one until then.
         let other_hash = entry.previous.slots() != 0
-            && (entry.previous_seed != self.environment.node.seed
+            && (self.reseeded
+                || entry.previous_seed != self.environment.node.seed
                 || entry.previous.source_bits() != wanted.source_bits());
         let rehashed = if other_hash { TRACKING_REHASHED } else { 0 };
         entry.flags = entry.flags & !TRACKING_REHASHED | rehashed;

@@ -98,3 +98,9 @@ fn a_drain_does_not_end_before_flows_that_are_older_than_tracking() {
         [tracked, Event::Wait(4000 * SECOND, true), gone, drained].into_iter().chain(later).collect();
     run(times(), &events);
 }
+
+#[test]
+fn a_hash_seed_that_comes_back_within_a_change_is_another_one_until_it_is_written() {
+    let back = Event::Change(Change::Seed(1), 1, false);
+    run(times(), &[Event::Begin(0, false, 20), change(Change::Add((0, 0))), change(Change::Seed(2)), back]);
+}
