@@ -286,6 +286,8 @@ reasons! {
     IcmpUnrelated = 24, "icmp_unrelated";
     /// ARP or neighbour discovery in a tunnel that does not ask for lbx's own address there, or too often.
     NeighbourUnanswered = 25, "neighbour_unanswered";
+    /// UDP out of a virtual network to its probe source, for which no health check waits.
+    ProbeUnasked = 26, "probe_unasked";
 }
 
 #[cfg(test)]

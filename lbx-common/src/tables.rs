@@ -14,6 +14,7 @@ use crate::{
     ip::IpAddress,
     pins::Flow,
     track::Event,
+    transport::Ports,
 };
 
 /// Which way counted bytes went.
@@ -166,6 +167,8 @@ pub trait Tables {
     fn now_ns(&self) -> u64;
     /// The way to a client.
     fn route<A: IpAddress>(&self, query: &RouteQuery<A>) -> Route;
+    /// Whether a health check waits for UDP of this source, destination and ports.
+    fn is_asked<A: IpAddress>(&self, source: A, destination: A, ports: Ports) -> bool;
     /// Counts a packet of a listener.
     fn count_listener(&self, id: u32, direction: Direction, bytes: u64);
     /// Counts a packet of an endpoint.

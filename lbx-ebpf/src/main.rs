@@ -18,6 +18,8 @@ mod programs;
 #[cfg(target_arch = "bpf")]
 mod runtime;
 #[cfg(target_arch = "bpf")]
+mod sockets;
+#[cfg(target_arch = "bpf")]
 mod tables;
 
 #[cfg(not(target_arch = "bpf"))]

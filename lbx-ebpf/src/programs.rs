@@ -48,11 +48,13 @@ pub fn lbx_probe(ctx: XdpContext) -> u32 {
     action(&ctx, verdict, &tables)
 }
 
-/// `lbx0`: passes all. A veth delivers redirected frames only where its end has a native program.
+/// `lbx0`: what was redirected into `lbx1`. A veth delivers such frames only where its other end has a native program.
 #[xdp(frags)]
 #[inline(always)]
-pub fn lbx_pass(_: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn lbx_arrival(ctx: XdpContext) -> u32 {
+    let tables = KernelTables::new(&ctx);
+    let verdict = pipeline::arrival(&mut XdpPacket::new(&ctx), &tables);
+    action(&ctx, verdict, &tables)
 }
 
 /// Egress of `lbx0`: only the agent's health checks may pass, so that nobody else on the host reaches a

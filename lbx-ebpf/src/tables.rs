@@ -13,9 +13,10 @@ use lbx_common::{
     reason::DropReason,
     tables::{Carry, Direction, Route, RouteQuery, Tables},
     track::Event,
+    transport::Ports,
 };
 
-use crate::{fib, maps};
+use crate::{fib, maps, sockets};
 
 /// Answers that may be sent at once where none was for a while.
 const ANSWER_BURST: u64 = 64;
@@ -316,6 +317,11 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn route<A: IpAddress>(&self, query: &RouteQuery<A>) -> Route {
         fib::route(self.ctx, query)
+    }
+
+    #[inline(always)]
+    fn is_asked<A: IpAddress>(&self, source: A, destination: A, ports: Ports) -> bool {
+        sockets::is_asked(self.ctx, source, destination, ports)
     }
 
     #[inline(always)]

@@ -191,7 +191,7 @@ impl Attachments {
 
     /// Attaches to the probe path: both ends of the veth pair, and the guard on the egress of `lbx0`.
     pub fn probe_path(&mut self) -> Result<(), AttachError> {
-        self.xdp("lbx0", program_name::PASS, AttachMode::Native)?;
+        self.xdp("lbx0", program_name::ARRIVAL, AttachMode::Native)?;
         // Before anything that lbx0 lets out can reach a tunnel.
         self.guard()?;
         self.xdp("lbx1", program_name::PROBE, AttachMode::Native)

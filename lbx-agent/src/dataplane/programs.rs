@@ -35,7 +35,7 @@ const XDP_PROGRAMS: [&str; 5] = [
     program_name::UNDERLAY,
     program_name::BOTH,
     program_name::PROBE,
-    program_name::PASS,
+    program_name::ARRIVAL,
 ];
 
 /// The data plane could not be loaded.

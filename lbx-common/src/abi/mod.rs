@@ -123,8 +123,8 @@ pub mod program_name {
     pub const BOTH: &str = "lbx_both";
     /// XDP on `lbx1`: health checks on their way out.
     pub const PROBE: &str = "lbx_probe";
-    /// XDP on `lbx0`: passes all; its presence lets redirected frames arrive.
-    pub const PASS: &str = "lbx_pass";
+    /// XDP on `lbx0`: lets arrive what the kernel is to finish, and what health checks wait for.
+    pub const ARRIVAL: &str = "lbx_arrival";
     /// The programs of [`crate::reason::Stage::ALL`].
     pub const STAGES: [&str; 24] = [
         "lbx_v4",

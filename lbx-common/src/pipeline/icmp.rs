@@ -176,7 +176,8 @@ pub(super) fn from_vnet<A: PipelineAddress, P: Packet, T: Tables>(
     if A::V6 && kind.0 == NEIGHBOUR_SOLICITATION {
         return Packed::go_on(Stage::NeighbourV6);
     }
-    if ip.fragment != Fragment::Whole || !A::is_error(kind.0) {
+    let is_answer = A::is_error(kind.0) || kind.0 == A::ECHO_REPLY;
+    if ip.fragment != Fragment::Whole || !is_answer {
         return drop(vnet, DropReason::IcmpUnrelated);
     }
     if is_probe_source(tables, vnet, ip.destination) {
@@ -184,6 +185,10 @@ pub(super) fn from_vnet<A: PipelineAddress, P: Packet, T: Tables>(
             Some(_) => to_host(packet, tables, vnet, A::ETHER),
             None => drop(vnet, DropReason::Inconsistent),
         };
+    }
+    // Clients' echo requests end here: nobody in a virtual network can have one to answer.
+    if kind.0 == A::ECHO_REPLY {
+        return drop(vnet, DropReason::IcmpUnrelated);
     }
     let answer = Answer { kind, rest: header.be32::<4>(), ttl: ip.ttl.wrapping_sub(1) };
     to_client(packet, tables, vnet, &ip, answer)

@@ -18,7 +18,7 @@ use crate::{
     decap::{self, Admitted, ECN},
     encap::encapsulate,
     icmp::{Messages, answer::Compose, reset::Shorten},
-    ip::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Fragment, Ip, IpAddress, MAX_OFFSET, NoIp},
+    ip::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Fragment, Ip, IpAddress, MAX_OFFSET, NoIp, UDP},
     link::{self, ETHERNET_LEN},
     nat::{End, Header, Rewrite},
     packet::Packet,
@@ -99,6 +99,20 @@ pub fn probe<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Packed {
         Some(ethernet) if ethernet.kind == ETHER_IPV4 => send_probe::<Be32, P, T>(packet, tables),
         Some(ethernet) if ethernet.kind == ETHER_IPV6 => send_probe::<Address, P, T>(packet, tables),
         _ => drop(0, DropReason::ProbeSourceUnknown),
+    };
+    counted(tables, verdict)
+}
+
+/// A packet that arrives on `lbx0`: the answer to a health check, or one for the kernel to finish.
+///
+/// The kernel gives datagrams to any socket of the host that listens on their port. Those out of a virtual network are
+/// for the health checks' own sockets alone.
+#[inline(always)]
+pub fn arrival<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Packed {
+    let verdict = match link::parse(packet) {
+        Some(ethernet) if ethernet.kind == ETHER_IPV4 => arrive::<Be32, P, T>(packet, tables),
+        Some(ethernet) if ethernet.kind == ETHER_IPV6 => arrive::<Address, P, T>(packet, tables),
+        _ => Packed::PASS,
     };
     counted(tables, verdict)
 }
@@ -229,6 +243,21 @@ fn closed<A: PipelineAddress, T: Tables>(tables: &T, ip: &Ip<A>, vip: Host) -> P
         return drop(0, DropReason::VipNoService);
     };
     refuse::<A, T>(tables, ip.at, (0, 0), reason, (kind, 0))
+}
+
+#[inline(always)]
+fn arrive<A: IpAddress, P: Packet, T: Tables>(packet: &P, tables: &T) -> Packed {
+    let Ok(ip): Result<Ip<A>, _> = A::parse(packet, ETHERNET_LEN) else { return Packed::PASS };
+    if ip.protocol != UDP {
+        return Packed::PASS;
+    }
+    // Every probe source has a way by place 0.
+    let vnet_of = |source| tables.peer(PeerKey::ProbeSource { source, place: 0 });
+    let Some(peer) = ip.destination.host(tables).and_then(vnet_of) else { return Packed::PASS };
+    match transport::parse(packet, &ip) {
+        Ok(transport) if tables.is_asked(ip.source, ip.destination, transport.ports) => Packed::PASS,
+        _ => drop(peer.vnet, DropReason::ProbeUnasked),
+    }
 }
 
 #[inline(always)]

@@ -10,7 +10,7 @@ use crate::{
     abi::{FragmentKey, FragmentValue, Host, NODE_HAS_VLANS, NODE_TRACKS, PeerKey},
     bytes::Be16,
     decap::{self, ECN},
-    ip::{Fragment, Ip, IpAddress, TCP},
+    ip::{Fragment, Ip, IpAddress},
     link, mss,
     nat::{Delta, End, Header, Rewrite, Socket, translate},
     packet::Packet,
@@ -57,7 +57,7 @@ pub(super) fn reply<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: bo
     if transport.flags.is_syn() {
         return drop(vnet, DropReason::ReplySyn);
     }
-    if !FRAGMENT && inner.protocol == TCP && is_probe_source(tables, vnet, inner.destination) {
+    if !FRAGMENT && is_probe_source(tables, vnet, inner.destination) {
         return match decap::strip(packet, &inner) {
             Some(_) => to_host(packet, tables, vnet, A::ETHER),
             None => drop(vnet, DropReason::Inconsistent),

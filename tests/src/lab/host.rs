@@ -67,6 +67,7 @@ impl HostPipeline {
             On::Underlay => pipeline::ingress(&mut packet, tables, UNDERLAY),
             On::Both => pipeline::ingress(&mut packet, tables, PUBLIC | UNDERLAY),
             On::Probe => pipeline::probe(&mut packet, tables),
+            On::Arrival => pipeline::arrival(&mut packet, tables),
         };
         while let Some(Verdict::Continue(stage)) = verdict.unpack() {
             verdict = pipeline::stage(&mut packet, tables, stage);

@@ -51,6 +51,8 @@ pub enum On {
     Both,
     /// `lbx1`.
     Probe,
+    /// `lbx0`, where nobody waits for anything.
+    Arrival,
 }
 
 impl On {
@@ -61,6 +63,7 @@ impl On {
             Self::Underlay => program_name::UNDERLAY,
             Self::Both => program_name::BOTH,
             Self::Probe => program_name::PROBE,
+            Self::Arrival => program_name::ARRIVAL,
         }
     }
 }

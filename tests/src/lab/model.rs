@@ -21,6 +21,7 @@ use lbx_common::{
     reason::DropReason,
     tables::{Carry, Direction, Route, RouteQuery, Tables},
     track::Event,
+    transport::Ports,
 };
 
 /// The way to the client; everybody else on its network is unresolved.
@@ -256,6 +257,10 @@ impl Tables for ModelTables {
     }
 
     fn count_flow(&self, _: Event) {}
+
+    fn is_asked<A: IpAddress>(&self, _: A, _: A, _: Ports) -> bool {
+        false
+    }
 
     fn remember(&self, key: &FragmentKey, first: FragmentValue) {
         self.fragments.borrow_mut().insert(*key, first);

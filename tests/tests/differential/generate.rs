@@ -35,9 +35,10 @@ impl Generator {
         let mut frame = match on {
             On::Public if usual => self.bare(),
             On::Underlay if usual => self.tunnelled(),
-            On::Probe if usual => self.probe(),
-            On::Public | On::Underlay | On::Both | On::Probe if self.one_in(2) => self.bare(),
-            On::Public | On::Underlay | On::Both | On::Probe => self.tunnelled(),
+            On::Probe if usual => self.probe(false),
+            On::Arrival if usual => self.probe(true),
+            On::Public | On::Underlay | On::Both | On::Probe | On::Arrival if self.one_in(2) => self.bare(),
+            On::Public | On::Underlay | On::Both | On::Probe | On::Arrival => self.tunnelled(),
         };
         if self.one_in(4) {
             frame = self.with_tags(&frame);
@@ -81,11 +82,14 @@ impl Generator {
         frame(&self.packet(network))
     }
 
-    /// A health check.
-    fn probe(&mut self) -> Vec<u8> {
+    /// A health check, or the answer to one.
+    fn probe(&mut self, answered: bool) -> Vec<u8> {
         let (network, family) = (self.network(), self.pick(&Family::ALL));
-        let source = (network.probe_source(family), self.word());
-        let destination = (self.address(network, family), self.word());
+        let mut source = (network.probe_source(family), self.word());
+        let mut destination = (self.address(network, family), self.word());
+        if answered {
+            std::mem::swap(&mut source, &mut destination);
+        }
         let transport = self.pick(&Transport::ALL);
         let data = vec![self.byte(); self.below(40)];
         let tos = self.byte();

@@ -72,7 +72,7 @@ fn kernel_and_host_agree_on_random_packets() {
     let mut generator = Generator::new(seed);
     let mut actions = [0; 3];
     for round in 0..rounds {
-        let on = [On::Both, On::Public, On::Underlay, On::Both, On::Probe][round % 5];
+        let on = [On::Both, On::Public, On::Underlay, On::Both, On::Probe, On::Arrival][round % 6];
         let frames: Vec<_> = (0..BATCH).map(|_| generator.frame(on)).collect();
         compare(&lab, on, &frames, &mut actions);
     }
@@ -112,7 +112,7 @@ fn kernel_and_host_agree_on_every_truncation() {
     let mut generator = Generator::new(seed());
     let mut actions = [0; 3];
     for round in 0..120 {
-        let on = [On::Both, On::Public, On::Underlay, On::Probe][round % 4];
+        let on = [On::Both, On::Public, On::Underlay, On::Probe, On::Arrival][round % 5];
         let frame = generator.frame(on);
         let cut: Vec<_> = (14..=frame.len().min(260)).map(|length| frame[..length].to_vec()).collect();
         compare(&lab, on, &cut, &mut actions);
