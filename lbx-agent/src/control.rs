@@ -2,7 +2,7 @@
 
 use lbx_common::api::{
     Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Mistake, Revision, StatsReport,
-    StatusReport,
+    StatusReport, TrialReport,
 };
 
 /// Why the agent refused. Nothing has changed then.
@@ -32,6 +32,25 @@ pub enum RefusedError {
     Failed(String),
 }
 
+/// What a monitor is tried on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrialOf {
+    /// An endpoint.
+    Endpoint {
+        /// Name of its pool.
+        pool: String,
+        /// Its name.
+        endpoint: String,
+    },
+    /// A tunnel.
+    Tunnel {
+        /// Name of its virtual network.
+        vnet: String,
+        /// Its name.
+        tunnel: String,
+    },
+}
+
 /// The running agent, as the API sees it.
 pub trait Control: Clone + Send + Sync + 'static {
     /// The configuration that is in force.
@@ -50,6 +69,13 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Health of all endpoints.
     fn health(&self) -> impl Future<Output = Result<HealthReport, RefusedError>> + Send;
+
+    /// Probes once, now, by the monitor of that name. Names that are not configured are a failure.
+    fn try_monitor(
+        &self,
+        monitor: String,
+        of: TrialOf,
+    ) -> impl Future<Output = Result<TrialReport, RefusedError>> + Send;
 
     /// Counters.
     fn stats(&self) -> impl Future<Output = Result<StatsReport, RefusedError>> + Send;

@@ -127,6 +127,11 @@ Examples:
         #[command(flatten)]
         write: WriteFlags,
     },
+    /// Try a monitor
+    Monitor {
+        #[command(subcommand)]
+        action: MonitorAction,
+    },
     /// Replace the whole configuration by a YAML file: all of it, or nothing if there is a mistake
     #[command(after_help = "\
 Examples:
@@ -225,6 +230,34 @@ impl EndpointAction {
             Self::Enable => serde_json::json!({"enabled": true}),
         }
     }
+}
+
+/// What `lbx-ctl monitor` does.
+#[derive(Debug, Subcommand)]
+pub enum MonitorAction {
+    /// Probe something once, now, and show each step with the time that it took. It counts for no verdict
+    #[command(after_help = "\
+Examples:
+  lbx-ctl monitor test http1 --endpoint web/a    also where the pool has another monitor
+  lbx-ctl monitor test ping --tunnel east/a")]
+    Test {
+        /// The monitor
+        name: String,
+        #[command(flatten)]
+        target: TrialTarget,
+    },
+}
+
+/// What a monitor is tried on.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct TrialTarget {
+    /// An endpoint
+    #[arg(long, value_name = "POOL/NAME")]
+    pub endpoint: Option<String>,
+    /// A tunnel, at its probe address
+    #[arg(long, value_name = "VNET/NAME")]
+    pub tunnel: Option<String>,
 }
 
 /// A part of `lbx-ctl stats`.

@@ -18,6 +18,9 @@ use crate::{args::WriteFlags, error::CliError};
 /// Longest wait for an answer: a new configuration is built, stored and applied before it comes.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Longest wait for a probe with all its attempts, which take no longer than a monitor's longest interval.
+const LONG_TIMEOUT: Duration = Duration::from_hours(1);
+
 /// A connection to the agent.
 #[derive(Debug)]
 pub struct Client {
@@ -60,6 +63,16 @@ impl Client {
         query: &impl Serialize,
     ) -> Result<T, CliError> {
         let request = self.http.get(self.url(path)?).query(query);
+        self.decode(self.answer(request).await?).await
+    }
+
+    /// `POST /v1/PATH` of a question that takes its time to answer, and changes nothing.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        question: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let request = self.http.post(self.url(path)?).json(question).timeout(LONG_TIMEOUT);
         self.decode(self.answer(request).await?).await
     }
 

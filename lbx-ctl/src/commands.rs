@@ -8,6 +8,7 @@ mod get;
 mod health;
 mod stats;
 mod status;
+mod trial;
 mod write;
 
 use clap::CommandFactory;
@@ -15,7 +16,7 @@ use lbx_common::api::Collection;
 use reqwest::Method;
 
 use crate::{
-    args::{Args, Command, ObjectName},
+    args::{Args, Command, MonitorAction, ObjectName},
     client::{Body, Client},
     error::CliError,
     output::{self, Format},
@@ -66,6 +67,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let body = Body::Json(action.patch());
             write::run(&context, Method::PATCH, &object.path(), body, write, &object).await?;
             if wait { drain::wait(&context, action, &object, timeout).await } else { Ok(()) }
+        }
+        Command::Monitor { action: MonitorAction::Test { name, target } } => {
+            trial::run(&context, &name, target).await
         }
         Command::Flows(filter) => flows::run(&context, filter.into()).await,
         Command::Apply { file, write } => apply::apply(&context, &file, write).await,

@@ -11,7 +11,8 @@ Exit codes:
   1  refused by the agent: nothing was changed
   2  wrong usage, or a file that cannot be read
   3  the agent cannot be reached
-  4  not there yet when --timeout was over: the change is in force";
+  4  not there yet when --timeout was over: the change is in force
+  5  the probe of `monitor test` failed";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum CliError {
     },
     /// What was waited for has not come in time.
     TimedOut(String),
+    /// A probe that was asked for did not succeed.
+    ProbeFailed(String),
     /// The command asks for something that makes no sense.
     Usage(String),
     /// Nobody listens on the socket.
@@ -50,6 +53,7 @@ impl CliError {
             Self::Usage(_) | Self::Local(_) => 2,
             Self::NotRunning(_) | Self::NoPermission(_) | Self::Unreachable { .. } => 3,
             Self::TimedOut(_) => 4,
+            Self::ProbeFailed(_) => 5,
         })
     }
 }
@@ -59,6 +63,7 @@ impl fmt::Display for CliError {
         match self {
             Self::Refused { problem, file } => refusal(f, problem, file.as_deref()),
             Self::Usage(text) | Self::Local(text) | Self::TimedOut(text) => f.write_str(text),
+            Self::ProbeFailed(reason) => write!(f, "the probe failed: {reason}"),
             Self::NotRunning(socket) => write!(
                 f,
                 "no lbx agent is listening on {}: start one with `lbx-agent run` (as root), or name the socket of \

@@ -96,6 +96,7 @@ fn of_plans(plans: &[VnetPlan], families: &[Family]) -> Config {
             retries: 0,
             consecutive_up: 1,
             consecutive_down: 1,
+            ..Monitor::new(String::new())
         }],
         pools: pools.collect(),
         services: services.collect(),

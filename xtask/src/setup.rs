@@ -39,7 +39,10 @@ struct Program {
 /// What users try first has to work.
 const TRY: &str = "is tried on lbx by the tests";
 
-const PROGRAMS: [Program; 9] = [
+/// Neither package has a service.
+const PROBED: &str = "is probed by the tests";
+
+const PROGRAMS: [Program; 11] = [
     Program {
         name: "ip",
         package: "iproute2",
@@ -55,7 +58,8 @@ const PROGRAMS: [Program; 9] = [
     Program {
         name: "haproxy",
         package: "haproxy",
-        why: "balances beside lbx in `bench e2e`, as a process of its own: the package's service is not used",
+        why: "balances beside lbx in `bench e2e`, and is probed by HTTP in the tests, as a process of its own: the \
+              package's service is not used",
         scope: Scope::Compare,
     },
     Program {
@@ -64,6 +68,8 @@ const PROGRAMS: [Program; 9] = [
         why: "the tests count the agent's system calls",
         scope: Scope::Test,
     },
+    Program { name: "dnsmasq", package: "dnsmasq-base", why: PROBED, scope: Scope::Test },
+    Program { name: "aiosmtpd", package: "python3-aiosmtpd", why: PROBED, scope: Scope::Test },
     Program {
         name: "systemd-analyze",
         package: "systemd",

@@ -2,14 +2,14 @@
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::{HeaderName, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use lbx_common::api::{
     Collection, Config, ConfigDocument, FlowsReport, HealthReport, ListedEndpoint, ListedTunnel, Revision,
-    StatsReport, StatusReport, WriteReport,
+    StatsReport, StatusReport, TrialReport, TrialRequest, WriteReport,
 };
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ use super::{
     error::ApiError,
     extract::{Body, CollectionPath, FlowFilter, ObjectPath, WriteOptions, no_such_path},
 };
-use crate::control::{Control, RefusedError};
+use crate::control::{Control, RefusedError, TrialOf};
 
 /// Largest body: a configuration of 65,535 endpoints is about 10 MB.
 pub(super) const BODY_LIMIT_BYTES: usize = 64 << 20;
@@ -44,6 +44,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .route("/v1/flows", get(flows::<C>))
         .route("/v1/stats", get(stats::<C>))
         .route("/v1/status", get(status::<C>))
+        .route("/v1/monitors/{name}/test", post(test::<C>))
         .route("/v1/{collection}", collection())
         .route("/v1/{collection}/{name}", object())
         .route("/v1/{outer}/{parent}/{collection}", collection())
@@ -225,6 +226,43 @@ async fn health<C: Control>(State(api): State<Api<C>>) -> Result<Json<HealthRepo
     Ok(Json(api.control.health().await?))
 }
 
+async fn test<C: Control>(
+    State(api): State<Api<C>>,
+    Path(monitor): Path<String>,
+    body: Body,
+) -> Result<Json<TrialReport>, ApiError> {
+    let request: TrialRequest = serde_json::from_value(body.json()?)
+        .map_err(|error| ApiError::Malformed(format!("{error}: write `{{\"endpoint\": \"POOL/NAME\"}}`")))?;
+    let config = api.control.config().await?.config;
+    let exists = |collection, parent: Option<&str>, name: &str| {
+        let within = CollectionPath { collection, parent: parent.map(str::to_owned) };
+        edit::get(&config, &ObjectPath { within, name: name.to_owned() }).map(drop)
+    };
+    exists(Collection::Monitors, None, &monitor)?;
+    let of = match (&request.endpoint, &request.tunnel) {
+        (Some(endpoint), None) => {
+            let (pool, endpoint) = full_name(endpoint, "endpoint", "POOL/NAME")?;
+            exists(Collection::Endpoints, Some(pool), endpoint)?;
+            TrialOf::Endpoint { pool: pool.to_owned(), endpoint: endpoint.to_owned() }
+        }
+        (None, Some(tunnel)) => {
+            let (vnet, tunnel) = full_name(tunnel, "tunnel", "VNET/NAME")?;
+            exists(Collection::Tunnels, Some(vnet), tunnel)?;
+            TrialOf::Tunnel { vnet: vnet.to_owned(), tunnel: tunnel.to_owned() }
+        }
+        _ => {
+            return Err(ApiError::Malformed(
+                "one thing is probed: name an `endpoint` or a `tunnel`".to_owned(),
+            ));
+        }
+    };
+    Ok(Json(api.control.try_monitor(monitor, of).await?))
+}
+
+fn full_name<'a>(text: &'a str, what: &str, form: &str) -> Result<(&'a str, &'a str), ApiError> {
+    text.split_once('/').ok_or_else(|| ApiError::Malformed(format!("`{text}` is no {what}: write {form}")))
+}
+
 async fn stats<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatsReport>, ApiError> {
     Ok(Json(api.control.stats().await?))
 }
@@ -240,9 +278,7 @@ async fn flows<C: Control>(
         edit::get(&config, &ObjectPath { within, name: service.clone() })?;
     }
     if let Some(endpoint) = &query.endpoint {
-        let Some((pool, name)) = endpoint.split_once('/') else {
-            return Err(ApiError::Malformed(format!("`{endpoint}` is no endpoint: write POOL/NAME")));
-        };
+        let (pool, name) = full_name(endpoint, "endpoint", "POOL/NAME")?;
         let within = CollectionPath { collection: Collection::Endpoints, parent: Some(pool.to_owned()) };
         edit::get(&config, &ObjectPath { within, name: name.to_owned() })?;
     }

@@ -7,14 +7,14 @@ use std::{
 
 use lbx_common::api::{
     Change, ChangeAction, Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Mistake, Problem,
-    Revision, StatsReport, StatusReport, WriteReport,
+    Revision, StatsReport, StatusReport, TrialReport, WriteReport,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{YamlLoader, bind, serve};
-use crate::control::{Control, RefusedError};
+use crate::control::{Control, RefusedError, TrialOf};
 
 mod objects;
 mod whole_config;
@@ -85,6 +85,21 @@ impl Control for FakeAgent {
 
     async fn health(&self) -> Result<HealthReport, RefusedError> {
         Ok(HealthReport::default())
+    }
+
+    async fn try_monitor(&self, monitor: String, of: TrialOf) -> Result<TrialReport, RefusedError> {
+        let (source, target) = ("10.255.42.1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        let reason = format!("{of:?}");
+        Ok(TrialReport {
+            monitor,
+            source,
+            target,
+            tunnel: None,
+            success: false,
+            reason,
+            round_trip_us: None,
+            steps: Vec::new(),
+        })
     }
 
     async fn stats(&self) -> Result<StatsReport, RefusedError> {
@@ -213,6 +228,35 @@ async fn reports_are_served_as_json() {
         json!({"services": [], "endpoints": [], "drops": [], "flows": []})
     );
     assert_eq!(server.get("/v1/status").await["revision"], 7);
+}
+
+#[tokio::test]
+async fn a_monitor_is_tried_on_one_thing_that_there_is() {
+    let server = Server::start();
+    let test = |monitor: &str, body: Value| {
+        server.request(Method::POST, &format!("/v1/monitors/{monitor}/test")).json(&body)
+    };
+    for (body, of) in [
+        (json!({"endpoint": "web/a"}), r#"Endpoint { pool: "web", endpoint: "a" }"#),
+        (json!({"tunnel": "east/a"}), r#"Tunnel { vnet: "east", tunnel: "a" }"#),
+    ] {
+        let report: TrialReport = test("tcp1", body).send().await.unwrap().json().await.unwrap();
+        assert_eq!((report.monitor.as_str(), report.reason.as_str()), ("tcp1", of));
+    }
+    for (monitor, body, kind, word) in [
+        ("nope", json!({"endpoint": "web/a"}), "not_found", "`nope`"),
+        ("tcp1", json!({"endpoint": "web/z"}), "not_found", "only a, b"),
+        ("tcp1", json!({"tunnel": "west/a"}), "not_found", "`west/a`"),
+        ("tcp1", json!({"endpoint": "a"}), "invalid", "write POOL/NAME"),
+        ("tcp1", json!({"tunnel": "a"}), "invalid", "write VNET/NAME"),
+        ("tcp1", json!({}), "invalid", "name an `endpoint` or a `tunnel`"),
+        ("tcp1", json!({"endpoint": "web/a", "tunnel": "east/a"}), "invalid", "one thing is probed"),
+        ("tcp1", json!({"pool": "web"}), "invalid", "unknown field `pool`"),
+    ] {
+        let problem = server.refused(test(monitor, body.clone())).await;
+        assert_eq!(problem.kind, kind, "{body}");
+        assert!(problem.detail.contains(word), "{body}: {}", problem.detail);
+    }
 }
 
 #[tokio::test]

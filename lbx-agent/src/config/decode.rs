@@ -125,7 +125,7 @@ shapes! {
     VirtualNetwork: {"name": "a", "vni": 1}, {};
     ProbeSource: {}, {};
     Tunnel: {"name": "a", "encap": "gre", "remote": "192.0.2.1"}, {};
-    Monitor: {"name": "a"}, {};
+    Monitor: {"name": "a"}, {"header": {"*": ["a"]}};
     Pool: {"name": "a"}, {};
     Endpoint: {"name": "a", "virtual_network": "a", "address": "192.0.2.1"}, {"tunnels": ["a"]};
     Service: {"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]},
@@ -297,11 +297,11 @@ fn repair(value: &mut Value, path: &[Segment], samples: &[Value]) -> bool {
     }) else {
         return false;
     };
-    // In a sample each list has one item, which stands for all.
+    // In a sample each list has one item, which stands for all, as `*` does for all names of a map.
     let replacement = samples.iter().find_map(|sample| {
         path.iter().try_fold(sample, |sample, segment| match segment {
             Segment::Seq { .. } => sample.get(0),
-            Segment::Map { key } => sample.get(key),
+            Segment::Map { key } => sample.get(key).or_else(|| sample.get("*")),
             Segment::Enum { .. } | Segment::Unknown => None,
         })
     });

@@ -3,12 +3,15 @@
 //! It writes no map and knows no service: what a verdict means is for its receiver to decide. One task for
 //! each target; a target's state is in its task alone.
 
+pub mod probe;
 pub mod schedule;
 pub mod state;
 mod target;
-pub mod tcp;
 #[cfg(test)]
 mod tests;
+mod trial;
+
+pub use trial::Trial;
 
 use std::{
     collections::{HashMap, HashSet},

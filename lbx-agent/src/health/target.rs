@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lbx_common::api::{HealthState, MonitorKind};
+use lbx_common::api::HealthState;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -10,9 +10,9 @@ use tokio::{
 
 use super::{
     Observation, Target,
+    probe::{Path, ProbeError, Steps, probe as ask},
     schedule::Schedule,
     state::{Outcome, Thresholds, Verdict},
-    tcp::{self, Path, ProbeError},
 };
 
 /// Probes until the target's channel or `tx` is closed.
@@ -76,11 +76,11 @@ pub(super) async fn run(
 /// Waits until a probe is due, makes it and takes its outcome into the verdict.
 async fn probe(device: Option<&str>, target: &Target, due: Instant, verdict: &mut Verdict) -> Observation {
     sleep_until(due).await;
-    let result = match (target.place, target.monitor.kind) {
-        (None, _) => Err(ProbeError::Endpoint("no tunnel that is on leads there".to_owned())),
-        (Some(place), MonitorKind::Tcp) => {
+    let result = match target.place {
+        None => Err(ProbeError::Endpoint("no tunnel that is on leads there".to_owned())),
+        Some(place) => {
             let path = Path { device, source: target.source, place, other: target.other };
-            tcp::probe(path, target.address, &target.monitor).await
+            ask(path, target.address, &target.monitor, &mut Steps::new(false)).await
         }
     };
     let at = Instant::now().into_std();

@@ -31,6 +31,7 @@ fn monitor(up: u8, down: u8) -> Monitor {
         retries: 0,
         consecutive_up: up,
         consecutive_down: down,
+        ..Monitor::new(String::new())
     }
 }
 

@@ -2,10 +2,14 @@
 
 use lbx_common::api::{
     Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Revision, StatsReport, StatusReport,
+    TrialReport,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::{Control, RefusedError};
+use crate::{
+    control::{Control, RefusedError, TrialOf},
+    health::Trial,
+};
 
 /// A question to the task, with a place for the answer.
 pub enum Command {
@@ -17,6 +21,8 @@ pub enum Command {
     Validate(Box<Config>, oneshot::Sender<Result<(), RefusedError>>),
     /// Health.
     Health(oneshot::Sender<HealthReport>),
+    /// The probe that a trial of this monitor makes.
+    Trial(String, TrialOf, oneshot::Sender<Result<Trial, RefusedError>>),
     /// Counters.
     Stats(oneshot::Sender<StatsReport>),
     /// Pinned flows.
@@ -59,6 +65,11 @@ impl Control for Handle {
 
     async fn health(&self) -> Result<HealthReport, RefusedError> {
         self.ask(Command::Health).await
+    }
+
+    async fn try_monitor(&self, monitor: String, of: TrialOf) -> Result<TrialReport, RefusedError> {
+        let trial = self.ask(|answer| Command::Trial(monitor, of, answer)).await??;
+        Ok(trial.run().await)
     }
 
     async fn stats(&self) -> Result<StatsReport, RefusedError> {

@@ -12,6 +12,7 @@ mod path_mtus;
 mod reports;
 mod sweep;
 mod targets;
+mod trials;
 mod verdicts;
 
 use std::{

@@ -4,7 +4,9 @@
 //! is decided by the agent's validator, never here.
 
 mod change;
+mod codes;
 mod config;
+mod escaped;
 mod family;
 mod flows;
 mod health;
@@ -17,17 +19,20 @@ mod problem;
 mod service;
 mod stats;
 mod status;
+mod trial;
 mod vnet;
 
 pub use change::{Change, ChangeAction, FieldChange, ListedEndpoint, ListedTunnel, WriteReport};
+pub use codes::{Codes, CodesError};
 pub use config::{Collection, Config, ConfigDocument, NoSuchCollection, Revision};
+pub use escaped::{Escaped, EscapedError};
 pub use family::Family;
 pub use flows::{DEFAULT_FLOWS, FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow};
 pub use health::{
     Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, RemovedEndpoint, TunnelHealth,
 };
 pub use listen::{Listen, ListenError, Ports, Protocol};
-pub use monitor::{Monitor, MonitorKind};
+pub use monitor::{Method, Monitor, MonitorKind};
 pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
 pub use pool::{Endpoint, Pool};
 pub use prefix::{Prefix, PrefixError};
@@ -41,4 +46,5 @@ pub use status::{
     ChangeState, InterfaceStatus, LinkState, MapFill, NextHopStatus, PathMtuStatus, StatusReport,
     TableChange, TunnelStatus,
 };
+pub use trial::{TrialReport, TrialRequest, TrialStep};
 pub use vnet::{Encap, Inner, ProbeSource, Tunnel, VirtualNetwork};

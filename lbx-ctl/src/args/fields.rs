@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use clap::Args;
-use lbx_common::api::{Collection, Family, Listen, Prefix};
+use lbx_common::api::{Codes, Collection, Escaped, Family, Listen, Prefix};
 use serde::{Serialize, Serializer, ser::Error as _};
 
 /// Flags that are fields of a kind of object.
@@ -96,10 +96,14 @@ impl Fields for TunnelFields {
 /// Fields of a monitor.
 #[derive(Debug, Args, Serialize)]
 pub struct MonitorFields {
-    /// What a probe does
-    #[arg(long = "type", value_parser = ["tcp"])]
+    /// What a probe does; default tcp
+    #[arg(long = "type", value_parser = ["tcp", "http", "https", "icmp_ping", "udp_icmp", "udp", "smtp"])]
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
+    /// Port that is probed; default: the endpoint's, else the usual one of http, https and smtp
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
     /// Time between two probes, as 500ms, 5s, 2m; default 5s
     #[arg(long, value_name = "TIME", value_parser = duration)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +124,57 @@ pub struct MonitorFields {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     consecutive_down: Option<u8>,
+    /// HTTP: method of the request; default GET
+    #[arg(long, value_parser = ["GET", "HEAD", "OPTIONS"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    /// HTTP: path of the request; default /
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// HTTP: header of the request; repeat for several; `set` replaces them all. Host is also the name that a
+    /// certificate must have
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
+    header: Vec<(String, String)>,
+    /// HTTP: codes of the response that are right, as 200, 2xx or 200-299,304; default 200
+    #[arg(long, value_name = "CODES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_codes: Option<Codes>,
+    /// HTTP: what must occur in the response's body, in small or capital letters; default: anything
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_body: Option<String>,
+    /// HTTP: whether a redirect is followed, at the same endpoint; default false
+    #[arg(long, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follow_redirects: Option<bool>,
+    /// HTTPS: whether any certificate is right; default false
+    #[arg(long, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_insecure: Option<bool>,
+    /// UDP: the datagram, in which \xNN is any byte; default: an empty one
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Escaped>,
+    /// UDP: what must occur in the answer, written likewise; default: anything
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<Escaped>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as `NAME: VALUE`")?;
+    Ok((name.to_owned(), value.trim().to_owned()))
+}
+
+/// All values of each name.
+fn by_name<S: Serializer>(header: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, value) in header {
+        fields.entry(name).or_default().push(value);
+    }
+    serializer.collect_map(fields)
 }
 
 impl Fields for MonitorFields {

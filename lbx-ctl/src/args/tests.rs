@@ -26,6 +26,7 @@ fn request(line: &str) -> (String, Value) {
         | Command::Export
         | Command::Health { .. }
         | Command::Flows(_)
+        | Command::Monitor { .. }
         | Command::Stats { .. }
         | Command::Status
         | Command::Completion { .. } => None,
@@ -84,6 +85,19 @@ fn create_flags_become_the_bodies_of_the_api() {
             "lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms",
             "tcp1",
             json!({"name": "tcp1", "type": "tcp", "interval": "1s", "timeout": "500ms"}),
+        ),
+        (
+            "lbx-ctl create monitor h --type https --port 8443 --method HEAD --path /a?b --header Host:a --header X-A:1 \
+             --header X-A:2 --expected-codes 2xx,304 --follow-redirects true --allow-insecure true",
+            "h",
+            json!({"name": "h", "type": "https", "port": 8443, "method": "HEAD", "path": "/a?b",
+                   "header": {"Host": ["a"], "X-A": ["1", "2"]}, "expected_codes": "2xx,304",
+                   "follow_redirects": true, "allow_insecure": true}),
+        ),
+        (
+            r"lbx-ctl create monitor u --type udp --payload \x00ping --expect pong --expected-body ok",
+            "u",
+            json!({"name": "u", "type": "udp", "payload": r"\x00ping", "expect": "pong", "expected_body": "ok"}),
         ),
         ("lbx-ctl create pool web", "web", json!({"name": "web"})),
         (
@@ -188,6 +202,7 @@ fn what_create_needs_is_required_and_set_needs_none_of_it() {
         ("lbx-ctl create vnet east", "--vni"),
         ("lbx-ctl create tunnel east/a --encap gre", "--remote"),
         ("lbx-ctl create endpoint web/a --address 10.0.0.1", "--vnet"),
+        ("lbx-ctl monitor test m", "--endpoint"),
         ("lbx-ctl create service web --address 10.0.0.1 --listen tcp/80", "--pool"),
     ] {
         let error = parse(line).unwrap_err();
@@ -201,6 +216,11 @@ fn what_create_needs_is_required_and_set_needs_none_of_it() {
 fn wrong_values_are_refused_with_what_would_be_right() {
     for (line, word) in [
         ("lbx-ctl create monitor m --interval 5", "500ms, 5s or 2m"),
+        ("lbx-ctl create monitor m --type ping", "icmp_ping"),
+        ("lbx-ctl create monitor m --expected-codes ok", "`2xx`"),
+        ("lbx-ctl create monitor m --header a", "NAME: VALUE"),
+        (r"lbx-ctl create monitor m --payload \q", r"`\q` is no escape"),
+        ("lbx-ctl monitor test m --endpoint web/a --tunnel east/a", "cannot be used with"),
         ("lbx-ctl create vnet east --vni 0", "1..="),
         ("lbx-ctl create endpoint web/a --vnet east --address 10.0.0", "invalid IP address"),
         ("lbx-ctl set endpoint web/a --weight 1.5", "0 to 1"),

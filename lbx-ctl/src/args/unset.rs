@@ -34,6 +34,8 @@ pub enum TunnelOptional {
 /// Fields of a monitor that need not be set.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum MonitorOptional {
+    /// That of the endpoint
+    Port,
     /// 5s
     Interval,
     /// 1s
@@ -44,6 +46,24 @@ pub enum MonitorOptional {
     ConsecutiveUp,
     /// 1
     ConsecutiveDown,
+    /// GET
+    Method,
+    /// /
+    Path,
+    /// None but those that lbx sends itself
+    Header,
+    /// 200
+    ExpectedCodes,
+    /// Any body
+    ExpectedBody,
+    /// false
+    FollowRedirects,
+    /// false
+    AllowInsecure,
+    /// Empty
+    Payload,
+    /// Any answer
+    Expect,
 }
 
 /// Fields of a pool that need not be set.

@@ -27,7 +27,8 @@ pub enum Create {
     /// A health check definition
     #[command(alias = "monitors")]
     #[command(
-        after_help = "Example:\n  lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms"
+        after_help = "Examples:\n  lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms\n  lbx-ctl create monitor \
+                      http1 --type http --path /healthz --header 'Host: www.example.org' --expected-codes 2xx"
     )]
     Monitor(Named<MonitorFields>),
     /// A pool, at first without endpoints

@@ -30,6 +30,7 @@ pub async fn apply(context: &Context, file: &Path, flags: WriteFlags) -> Result<
         | CliError::NoPermission(_)
         | CliError::Unreachable { .. }
         | CliError::TimedOut(_)
+        | CliError::ProbeFailed(_)
         | CliError::Local(_)) => other,
     })?;
     context

@@ -103,7 +103,7 @@ fn monitors(monitors: &[Monitor]) -> Table {
     for monitor in monitors {
         table.row([
             cell(&monitor.name),
-            cell(monitor_type(monitor)),
+            cell(monitor.kind.as_str()),
             duration(monitor.interval),
             duration(monitor.timeout),
             cell(monitor.retries),
@@ -113,13 +113,6 @@ fn monitors(monitors: &[Monitor]) -> Table {
         ]);
     }
     table
-}
-
-/// What a probe of the monitor does, by its name in the configuration.
-pub fn monitor_type(monitor: &Monitor) -> &'static str {
-    match monitor.kind {
-        lbx_common::api::MonitorKind::Tcp => "tcp",
-    }
 }
 
 fn pools(pools: &[Pool]) -> Table {

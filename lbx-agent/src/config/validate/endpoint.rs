@@ -8,7 +8,7 @@ use lbx_common::api::{
 
 use crate::config::{model, names::Index};
 
-use super::{Report, Seen, pool::Users, unicast};
+use super::{Report, Seen, monitor::probed_port, pool::Users, unicast};
 
 /// What endpoints are checked against.
 pub(super) struct Checker<'a> {
@@ -134,36 +134,37 @@ fn port(endpoint: &Endpoint, of_pool: &OfPool<'_>, path: &str, report: &mut Repo
     if endpoint.port == Some(0) {
         report.note(here(), "0 is not a port: write 1 to 65535, or leave it out to keep the client's");
     }
-    let Some(Monitor { name, kind: MonitorKind::Tcp, .. }) = monitor.filter(|_| endpoint.enabled) else {
-        return None;
-    };
+    let monitor = monitor.filter(|_| endpoint.enabled)?;
+    let Monitor { name, kind, .. } = monitor;
     if let Some(dsr) = dsr {
-        let Some(port) = served_port(dsr) else {
+        let Some(port) = probed_port(monitor, served_port(dsr, *kind)) else {
+            let protocol = if kind.is_udp() { Protocol::Udp } else { Protocol::Tcp };
             let message = format!(
-                "monitor `{name}` connects by TCP, but service `{}`, which forwards by dsr, names no TCP port to \
-                 connect to: give it one, as `tcp/80`, or the pool no monitor",
+                "monitor `{name}` must know which port to probe, but service `{}`, which forwards by dsr, names no \
+                 port of {}: give it one, as `{}/80`, or the monitor a `port`",
                 dsr.name,
+                protocol.as_str().to_uppercase(),
+                protocol.as_str(),
             );
             report.note(here(), message);
             return None;
         };
         return Some(SocketAddr::new(dsr.address, port));
     }
-    let Some(port) = endpoint.port else {
-        let message = format!("missing: monitor `{name}` connects by TCP and must know where to");
+    let Some(port) = probed_port(monitor, endpoint.port) else {
+        let message = format!("missing: monitor `{name}` must know which port to probe");
         report.note(here(), message);
         return None;
     };
     Some(SocketAddr::new(endpoint.address, port))
 }
 
-/// A port on which the service can be expected to answer TCP: the first one that it names.
-fn served_port(service: &Service) -> Option<u16> {
-    service.listen.iter().filter(|listen| listen.protocol == Protocol::Tcp).find_map(|listen| {
-        match listen.ports {
-            Ports::One(port) | Ports::Range(port, _) => Some(port),
-            Ports::Any => None,
-        }
+/// A port on which the service can be expected to answer: the first one of the right protocol that it names.
+fn served_port(service: &Service, kind: MonitorKind) -> Option<u16> {
+    let protocol = if kind.is_udp() { Protocol::Udp } else { Protocol::Tcp };
+    service.listen.iter().filter(|listen| listen.protocol == protocol).find_map(|listen| match listen.ports {
+        Ports::One(port) | Ports::Range(port, _) => Some(port),
+        Ports::Any => None,
     })
 }
 

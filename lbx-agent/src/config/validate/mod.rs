@@ -8,6 +8,7 @@ mod endpoint;
 mod limits;
 mod listen;
 mod monitor;
+mod monitor_fields;
 mod node;
 mod overlap;
 mod policy;

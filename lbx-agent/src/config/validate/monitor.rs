@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use humantime::format_duration;
 use lbx_common::api::{Config, Monitor};
 
-use super::Report;
+use super::{Report, monitor_fields};
 use crate::config::names::Index;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,9 +39,20 @@ pub(super) fn check<'a>(config: &'a Config, report: &mut Report) -> Monitors<'a>
     }
 }
 
+/// The port that a monitor probes; `of_target` is that of what it checks. 0 = it is about none. `None` = nobody says
+/// which.
+pub(super) fn probed_port(monitor: &Monitor, of_target: Option<u16>) -> Option<u16> {
+    let kind = monitor.kind;
+    if !kind.has_port() {
+        return Some(0);
+    }
+    monitor.port.or(of_target).or(kind.default_port())
+}
+
 fn check_one(monitor: &Monitor, path: &str, report: &mut Report) {
     let &Monitor { interval, timeout, retries, consecutive_up, consecutive_down, .. } = monitor;
     let at = |field: &str| format!("{path}.{field}");
+    monitor_fields::check(monitor, path, report);
     let mut sound = true;
     if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval) {
         sound = false;

@@ -280,6 +280,7 @@ fn monitors_finish_within_their_interval() {
 mod families;
 mod forwarding;
 mod listeners;
+mod monitors;
 mod networks;
 mod policies;
 mod pools_and_services;

@@ -7,12 +7,16 @@ use std::{
 
 use lbx_common::{
     abi::PROBE_PLACES,
-    api::{Config, Encap, Family, Inner, Monitor, MonitorKind, Tunnel, VirtualNetwork},
+    api::{Config, Encap, Family, Inner, Tunnel, VirtualNetwork},
 };
 
 use crate::config::model;
 
-use super::{Report, Seen, monitor::Monitors, unicast};
+use super::{
+    Report, Seen,
+    monitor::{Monitors, probed_port},
+    unicast,
+};
 
 /// Smallest inner packets that must fit: what every host of the family takes (RFC 791 §3.1, RFC 8200 §5).
 const MIN_INNER_MTU_IPV4: u16 = 576;
@@ -152,16 +156,23 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        match (probe_port, monitor.as_deref()) {
-            (Some(0), _) => report.note(at("probe_port"), "0 is not a port: write 1 to 65535"),
-            (None, Some(Monitor { kind: MonitorKind::Tcp, .. })) => {
-                let message = format!("missing: monitor `{name}` connects by TCP and must know where to");
-                report.note(at("probe_port"), message);
-            }
-            (Some(_), _) | (None, None) => {}
+        if probe_port == Some(0) {
+            report.note(at("probe_port"), "0 is not a port: write 1 to 65535");
         }
-        let target = SocketAddr::new(probe_address?, probe_port?);
-        Some(model::TunnelProbe { monitor: monitor?, target })
+        let monitor = monitor?;
+        if probe_port.is_some() && !monitor.kind.has_port() {
+            let kind = monitor.kind.as_str();
+            let message =
+                format!("monitor `{name}` is of type `{kind}`, which is about no port: leave it out");
+            report.note(at("probe_port"), message);
+        }
+        let Some(port) = probed_port(&monitor, probe_port) else {
+            let message = format!("missing: monitor `{name}` must know which port to probe");
+            report.note(at("probe_port"), message);
+            return None;
+        };
+        let target = SocketAddr::new(probe_address?, port);
+        Some(model::TunnelProbe { monitor, target })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lbx_common::api::{
-    Collection, Endpoint, HealthState, Monitor, Pool, PoolHealth, Prefix, RateLimit, Service,
+    Collection, Endpoint, HealthState, Monitor, MonitorKind, Pool, PoolHealth, Prefix, RateLimit, Service,
     SessionAffinity, TableChange, Tunnel, TunnelStatus, VirtualNetwork,
 };
 use serde_json::Value;
@@ -122,12 +122,15 @@ fn monitor(monitor: &Monitor, facts: &Facts) -> Description {
     let mut text = Description::default();
     let detection = duration(monitor.worst_case_detection());
     text.line("Monitor", &monitor.name);
-    text.line("Type", get::monitor_type(monitor));
+    text.line("Type", monitor.kind.as_str());
     text.line("Interval", duration(monitor.interval));
     text.line("Timeout", duration(monitor.timeout));
     text.line("Retries", monitor.retries.to_string());
     text.line("Consecutive up", monitor.consecutive_up.to_string());
     text.line("Consecutive down", monitor.consecutive_down.to_string());
+    for (label, value) in asked(monitor) {
+        text.line(label, value);
+    }
     text.line("Worst-case detection", &detection);
     text.member("worst_case_detection", detection);
     let pools = facts.config.pools.iter().filter(|pool| pool.monitor.as_ref() == Some(&monitor.name));
@@ -137,6 +140,44 @@ fn monitor(monitor: &Monitor, facts: &Facts) -> Description {
     let tunnels = tunnels.map(|(network, tunnel)| format!("tunnel {}/{}", network.name, tunnel.name));
     text.used_by(pools.map(|pool| format!("pool {}", pool.name)).chain(tunnels).collect());
     text
+}
+
+/// What a probe asks, and what must be answered.
+fn asked(monitor: &Monitor) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if monitor.kind.has_port() {
+        lines.push((
+            "Port",
+            monitor.port.map_or_else(|| "the endpoint's".to_owned(), |port| port.to_string()),
+        ));
+    }
+    if matches!(monitor.kind, MonitorKind::Http | MonitorKind::Https) {
+        let method = monitor.method.unwrap_or_default().as_str();
+        lines.push(("Request", format!("{method} {}", monitor.path.as_deref().unwrap_or("/"))));
+        let header =
+            monitor.header.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        lines.extend(header.map(|(name, value)| ("Header", format!("{name}: {value}"))));
+        lines.push(("Expected codes", monitor.expected_codes.clone().unwrap_or_default().to_string()));
+        lines.extend(monitor.expected_body.clone().map(|body| ("Expected body", body)));
+        lines.push(("Follow redirects", monitor.follow_redirects.to_string()));
+    }
+    if monitor.kind == MonitorKind::Https {
+        let certificate = if monitor.allow_insecure { "any" } else { "one that this host trusts" };
+        lines.push(("Certificate", certificate.to_owned()));
+    }
+    if monitor.kind.is_udp() {
+        lines.push((
+            "Payload",
+            monitor.payload.as_ref().map_or_else(|| "empty".to_owned(), ToString::to_string),
+        ));
+    }
+    if monitor.kind == MonitorKind::Udp {
+        lines.push((
+            "Expected",
+            monitor.expect.as_ref().map_or_else(|| "any answer".to_owned(), ToString::to_string),
+        ));
+    }
+    lines
 }
 
 fn pool(pool: &Pool, facts: &Facts) -> Description {

@@ -85,6 +85,7 @@ impl Size {
             consecutive_up: 1,
             // A busy machine must not look like a broken endpoint.
             consecutive_down: 3,
+            ..Monitor::new(String::new())
         }];
         for pool in &mut config.pools {
             pool.monitor = Some("tcp".to_owned());

@@ -48,8 +48,8 @@ fn dsr_with_a_monitor_serves_a_port_to_connect_to() {
     for listen in [json!(["udp/443"]), json!(["tcp/any"])] {
         refuses(
             &with_dsr(&[("/services/2/listen", listen.clone())]),
-            "pools[2].endpoints[0].port: monitor `m` connects by TCP, but service `direct`, which forwards by dsr, \
-             names no TCP port to connect to: give it one, as `tcp/80`, or the pool no monitor",
+            "pools[2].endpoints[0].port: monitor `m` must know which port to probe, but service `direct`, which \
+             forwards by dsr, names no port of TCP: give it one, as `tcp/80`, or the monitor a `port`",
         );
         accepts(&with_dsr(&[("/services/2/listen", listen), ("/pools/2/monitor", json!(null))]));
     }

@@ -30,7 +30,7 @@ fn endpoints_differ_and_have_the_port_that_their_monitor_needs() {
     );
     refuses(
         &[("/pools/0/endpoints/0/port", json!(null))],
-        "pools[0].endpoints[0].port: missing: monitor `m` connects by TCP and must know where to",
+        "pools[0].endpoints[0].port: missing: monitor `m` must know which port to probe",
     );
     accepts(&[("/pools/0/endpoints/0/port", json!(null)), ("/pools/0/endpoints/0/enabled", json!(false))]);
     // The base has the same address in two networks; in one network it is the same endpoint twice.

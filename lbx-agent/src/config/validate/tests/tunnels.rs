@@ -71,7 +71,7 @@ fn a_checked_tunnel_says_what_is_checked() {
         ),
         (
             json!({"monitor": "m", "probe_address": "10.0.0.254"}),
-            at("probe_port", "missing: monitor `m` connects by TCP and must know where to"),
+            at("probe_port", "missing: monitor `m` must know which port to probe"),
         ),
         (
             json!({"monitor": "m", "probe_address": "10.0.0.254", "probe_port": 0}),

@@ -18,7 +18,7 @@ use super::{
     wanted,
 };
 use crate::{
-    health::tcp::{self, ProbeError},
+    health::probe::{Path, ProbeError, Steps, probe},
     net::{sysctl, testing::Namespace},
 };
 
@@ -139,8 +139,8 @@ fn a_probe_comes_out_of_lbx1_with_finished_checksums_even_to_an_address_of_the_h
             let all = SockProtocol::EthAll;
             let capture = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), all).unwrap();
             bind(capture.as_raw_fd(), &link_address(LBX1)).unwrap();
-            let path = tcp::Path { device: Some(LBX0), source, place: 0, other: None };
-            let result = tcp::probe(path, SocketAddr::new(private, 80), &monitor()).await;
+            let path = Path { device: Some(LBX0), source, place: 0, other: None };
+            let result = probe(path, SocketAddr::new(private, 80), &monitor(), &mut Steps::new(false)).await;
             assert_eq!(result, Err(ProbeError::Endpoint("no answer within 100ms".to_owned())));
             let mut frame = [0; 256];
             let length = recv(capture.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT).unwrap();
@@ -178,6 +178,7 @@ fn monitor() -> Monitor {
         retries: 0,
         consecutive_up: 1,
         consecutive_down: 1,
+        ..Monitor::new(String::new())
     }
 }
 
