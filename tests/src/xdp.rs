@@ -8,10 +8,13 @@ use std::{
     io,
     mem::size_of,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
+
+use crate::wait;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -53,6 +56,9 @@ struct LinkCreate {
     flags: u32,
 }
 
+/// Longest wait for a device whose last program was just detached.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// An attached program; detached when dropped.
 #[derive(Debug)]
 pub struct FixedVerdict {
@@ -71,8 +77,16 @@ impl FixedVerdict {
             attach_type: BPF_XDP,
             flags: XDP_FLAGS_DRV_MODE,
         };
-        // SAFETY: `LinkCreate` is the head of the attributes of BPF_LINK_CREATE and holds no pointers.
-        let link = unsafe { bpf(BPF_LINK_CREATE, &attributes) };
+        let attach = || {
+            // SAFETY: `LinkCreate` is the head of the attributes of BPF_LINK_CREATE and holds no pointers.
+            match unsafe { bpf(BPF_LINK_CREATE, &attributes) } {
+                Ok(link) => Ok(Some(link)),
+                // A process that is just being started may hold the one before for a moment longer.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        let link = wait::until(&format!("{device} has no other XDP program"), BUSY, attach);
         let link = link.with_context(|| format!("cannot attach a native XDP program to {device}"))?;
         Ok(Self { _link: link })
     }

@@ -20,11 +20,11 @@ fn a_gateway_finds_lbx_by_asking() {
         gateway.ip(&format!("addr add fe80::7/64 dev {TUNNEL_DEVICE} nodad")).unwrap();
         for (flag, family) in [("-4", Family::V4), ("-6", Family::V6)] {
             let lbx = vnet.plan.probe_source_of(family);
+            let known = || gateway.ip(&format!("{flag} neigh show {lbx} dev {TUNNEL_DEVICE}")).unwrap();
+            assert_eq!(known(), "", "nobody has asked yet");
             gateway
                 .ip(&format!("{flag} route replace default via {lbx} dev {TUNNEL_DEVICE} onlink"))
                 .unwrap();
-            let known = || gateway.ip(&format!("{flag} neigh show {lbx} dev {TUNNEL_DEVICE}")).unwrap();
-            assert_eq!(known(), "", "nobody has asked yet");
             let vip = vnet.plan.vip_of(family);
             assert_eq!(topology.client().http_get(vip, 0).unwrap().vnet, vnet.plan.name);
             assert!(known().contains(LBX_INNER_MAC), "{}", known());

@@ -188,7 +188,7 @@ impl Of {
             let packet = to(address.parse().unwrap());
             cases.push(self.dropped(&format!("to {name}"), &packet, NoRoute));
         }
-        // Health checks are of TCP, and each network's own.
+        // Health checks are each network's own.
         let probe_source = self.network.probe_source(self.family);
         let udp = Packet {
             transport: Transport::Udp,
@@ -196,7 +196,8 @@ impl Of {
             destination: (probe_source, 40_000).into(),
             ..self.answer()
         };
-        cases.push(self.dropped("UDP to the health checker", &udp.to_bytes(), NoRoute));
+        let becomes = Becomes::ToHealthChecker(udp.to_bytes());
+        cases.push(self.case("UDP to the health checker", &udp.to_bytes(), becomes));
         let other = Network::all().into_iter().find(|other| *other != self.network).unwrap();
         let packet = to(other.probe_source(self.family));
         cases.push(self.dropped("to the health checker of another network", &packet, NoRoute));

@@ -1,6 +1,6 @@
 //! The cases: where a packet arrives, what it is, and what becomes of it.
 
-use etherparse::{IpEcn, IpNumber, PacketBuilder};
+use etherparse::{IpEcn, IpNumber};
 use lbx_common::reason::DropReason::{self, *};
 use lbx_tests::{
     lab::{On, UNRESOLVED_CLIENT},
@@ -8,7 +8,7 @@ use lbx_tests::{
 };
 use std::net::Ipv4Addr;
 
-use crate::frames::*;
+use crate::{frames::*, probe_cases};
 
 /// What becomes of a packet.
 #[derive(Debug, Clone)]
@@ -39,13 +39,13 @@ pub struct Case {
     pub becomes: Becomes,
 }
 
-fn case(name: &'static str, on: On, frame: Vec<u8>, becomes: Becomes) -> Case {
+pub fn case(name: &'static str, on: On, frame: Vec<u8>, becomes: Becomes) -> Case {
     Case { name, on, frame, becomes }
 }
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [requests(), unserved(), not_ours(), replies(), strangers(), broken_tunnels(), probes()]
+    [requests(), unserved(), not_ours(), replies(), strangers(), broken_tunnels(), probe_cases::cases()]
         .into_iter()
         .flatten()
         .collect()
@@ -348,58 +348,5 @@ fn broken_tunnels() -> Vec<Case> {
             spoiled(&gre(&[0, 0, 0x08, 0], &reply), 26, &[198, 51, 100, 66]),
             Passed,
         ),
-    ]
-}
-
-fn probes() -> Vec<Case> {
-    use Becomes::{Dropped, Passed, Probed, ToHealthChecker};
-    let probe = |plan: VnetPlan| tcp((plan.probe_source, 50_000), (ORIGINS[0].1, 80), "S", b"");
-    let back = |plan: VnetPlan| tcp((ORIGINS[0].1, 80), (plan.probe_source, 50_000), "S.", b"");
-    let unknown = || Dropped(None, ProbeSourceUnknown);
-    let udp_back = udp((ORIGINS[0].1, 53), (EAST.probe_source, 50_000), b"x");
-    let cut = with_ip(&udp_back, |ip| ip.total_len = 27);
-    let echo = |to: Ipv4Addr| {
-        let mut packet = Vec::new();
-        let builder = PacketBuilder::ipv4(ORIGINS[0].1.octets(), to.octets(), 64).icmpv4_echo_reply(1, 1);
-        builder.write(&mut packet, b"x").unwrap();
-        packet
-    };
-    vec![
-        case("a probe of east", On::Probe, frame(&probe(EAST)), Probed(EAST)),
-        case("a probe of west", On::Probe, frame(&probe(WEST)), Probed(WEST)),
-        case("an answer of east", On::Underlay, from_gateway(EAST, &back(EAST)), ToHealthChecker),
-        case("an answer of west", On::Underlay, from_gateway(WEST, &back(WEST)), ToHealthChecker),
-        case(
-            "an answer of east to west's probe",
-            On::Underlay,
-            from_gateway(EAST, &back(WEST)),
-            Dropped(Some("east"), NoRoute),
-        ),
-        case("a datagram to a probe source", On::Underlay, from_gateway(EAST, &udp_back), ToHealthChecker),
-        case("one that nobody waits for", On::Arrival, frame(&udp_back), Dropped(Some("east"), ProbeUnasked)),
-        case("one that is cut off", On::Arrival, frame(&cut), Dropped(Some("east"), ProbeUnasked)),
-        case("an answer of TCP arrives", On::Arrival, frame(&back(EAST)), Passed),
-        case("a datagram to a client arrives", On::Arrival, frame(&query(EAST)), Passed),
-        case("what is not IP arrives", On::Arrival, ethernet(0x0806, &[0; 28]), Passed),
-        case(
-            "a datagram of west to east's probe source",
-            On::Underlay,
-            from_gateway(WEST, &udp_back),
-            Dropped(Some("west"), NoRoute),
-        ),
-        case(
-            "an answer to a ping",
-            On::Underlay,
-            from_gateway(EAST, &echo(EAST.probe_source)),
-            ToHealthChecker,
-        ),
-        case(
-            "an answer to a ping of nobody",
-            On::Underlay,
-            from_gateway(EAST, &echo(CLIENT)),
-            Dropped(Some("east"), IcmpUnrelated),
-        ),
-        case("another source", On::Probe, frame(&request(EAST, "S")), unknown()),
-        case("what is not IPv4", On::Probe, ethernet(0x0806, &[0; 28]), unknown()),
     ]
 }

@@ -7,6 +7,7 @@
 mod cases;
 mod frames;
 mod policy;
+mod probe_cases;
 mod probes;
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
