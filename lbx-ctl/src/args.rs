@@ -2,6 +2,7 @@
 
 mod fields;
 mod names;
+mod service_fields;
 mod unset;
 mod verbs;
 

@@ -162,10 +162,9 @@ fn pool(plan: &VnetPlan, family: Family, suffix: &str, monitor: Option<String>, 
         ..Endpoint::new(name.to_owned(), plan.name.to_owned(), address)
     };
     Pool {
-        name: named(family, format!("{}-{suffix}", plan.name)),
         monitor,
-        table_size: None,
         endpoints: origins(family).into_iter().map(endpoint).collect(),
+        ..Pool::new(named(family, format!("{}-{suffix}", plan.name)))
     }
 }
 

@@ -237,12 +237,9 @@ fn add_service(config: &mut Config, network: Network, family: Family, mode: Mode
         ..Endpoint::new(name.to_owned(), network.name(), address)
     };
     let [a, b] = endpoints(family, mode);
-    config.pools.push(Pool {
-        name: name.clone(),
-        monitor: None,
-        table_size: None,
-        endpoints: [("a", a), ("b", b)].map(endpoint).into(),
-    });
+    config
+        .pools
+        .push(Pool { endpoints: [("a", a), ("b", b)].map(endpoint).into(), ..Pool::new(name.clone()) });
     let (vip, listen) = (network.vip(family, mode), vec![Listen { protocol, ports }]);
     config.services.push(Service {
         forwarding: if mode == Mode::Dsr { Forwarding::Dsr } else { Forwarding::Nat },

@@ -30,7 +30,7 @@ fn direct() -> Config {
     let endpoints = vec![endpoint("east", &near.name, 1), endpoint("west", OTHER_TUNNEL, 2)];
     east.tunnels.push(Tunnel { name: OTHER_TUNNEL.to_owned(), remote: WEST.remote(), ..near });
     let monitor = Some(config.monitors[0].name.clone());
-    config.pools.push(Pool { name: "direct".to_owned(), monitor, table_size: None, endpoints });
+    config.pools.push(Pool { monitor, endpoints, ..Pool::new("direct".to_owned()) });
     config.services.push(Service {
         name: "direct".to_owned(),
         address: VIP.into(),

@@ -165,12 +165,7 @@ mod tests {
     use super::*;
 
     fn config(pools: &[&str]) -> Config {
-        let pool = |name: &&str| Pool {
-            name: (*name).to_owned(),
-            monitor: None,
-            table_size: None,
-            endpoints: Vec::new(),
-        };
+        let pool = |name: &&str| Pool::new((*name).to_owned());
         Config { version: 1, pools: pools.iter().map(pool).collect(), ..Config::default() }
     }
 

@@ -29,14 +29,15 @@ pub(super) fn referrers(config: &Config, object: &ObjectPath) -> Vec<Mistake> {
             .iter()
             .enumerate()
             .flat_map(|(s, service)| {
-                service.pools.iter().enumerate().map(move |(i, pool)| (s, service, i, pool))
+                let listed = service.pools.iter().enumerate().map(|(i, pool)| (format!("pools[{i}]"), pool));
+                let fallback = service.fallback_pool.iter().map(|pool| ("fallback_pool".to_owned(), pool));
+                let steering = service.random_steering.iter().flat_map(|random| random.pool_weights.keys());
+                let weights = steering.map(|pool| (format!("random_steering.pool_weights.{pool}"), pool));
+                listed.chain(fallback).chain(weights).map(move |(field, pool)| (s, service, field, pool))
             })
-            .filter(|(_, _, _, pool)| *pool == name)
-            .map(|(s, service, i, _)| {
-                Mistake::new(
-                    format!("services[{s}].pools[{i}]"),
-                    format!("service `{}` uses it", service.name),
-                )
+            .filter(|(.., pool)| *pool == name)
+            .map(|(s, service, field, _)| {
+                Mistake::new(format!("services[{s}].{field}"), format!("service `{}` uses it", service.name))
             })
             .collect(),
         Collection::Endpoints | Collection::Services => Vec::new(),

@@ -222,7 +222,7 @@ async fn shutdown_ends_the_server_and_removes_the_socket() {
 #[tokio::test]
 async fn reports_are_served_as_json() {
     let server = Server::start();
-    assert_eq!(server.get("/v1/health").await, json!({"pools": [], "tunnels": []}));
+    assert_eq!(server.get("/v1/health").await, json!({"pools": [], "services": [], "tunnels": []}));
     assert_eq!(
         server.get("/v1/stats").await,
         json!({"services": [], "endpoints": [], "drops": [], "flows": []})

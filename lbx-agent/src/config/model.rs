@@ -3,6 +3,7 @@
 //! Only the validator makes a `Model`, so whoever holds one need not check it again.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -115,6 +116,10 @@ pub struct Pool {
     pub name: String,
     /// Its monitor.
     pub monitor: Option<Arc<Monitor>>,
+    /// It is up while so many of its endpoints take new flows.
+    pub minimum_endpoints: u32,
+    /// Percent of its new flows that go to the next pool of their service.
+    pub load_shedding: u8,
     /// Slots of its lookup table.
     pub table_size: u32,
     /// Endpoints, in the order of the configuration.
@@ -145,6 +150,25 @@ pub struct Endpoint {
     pub drained: bool,
 }
 
+/// The pools of a service, and how they share its flows. Indices are those of [`Model::pools`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steering {
+    /// The pools, in order; there is one at least.
+    pub pools: Vec<usize>,
+    /// Serves while none of them is up.
+    pub fallback: Option<usize>,
+    /// Their weights in hundredths, where they share the flows; `None` = the first one that is up takes all.
+    pub weights: Option<Vec<u8>>,
+}
+
+impl Steering {
+    /// All pools that may get flows, each once.
+    pub fn all(&self) -> impl Iterator<Item = usize> {
+        let fallback = self.fallback.filter(|pool| !self.pools.contains(pool));
+        self.pools.iter().copied().chain(fallback)
+    }
+}
+
 /// A service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -154,8 +178,10 @@ pub struct Service {
     pub address: IpAddr,
     /// What is served on it.
     pub listen: Vec<Listen>,
-    /// Index into [`Model::pools`].
-    pub pool: usize,
+    /// Where its flows may go.
+    pub steering: Steering,
+    /// Slots of a table in which flows of several pools are mixed.
+    pub mixed_slots: u32,
     /// How packets reach the endpoint.
     pub forwarding: Forwarding,
     /// Whether echo requests to the VIP are answered; the same for all services on it.
@@ -176,4 +202,12 @@ pub struct Service {
     pub source_bits: Option<u8>,
     /// For how long a source is remembered; `None` = it goes where the table says.
     pub affinity: Option<Duration>,
+}
+
+impl Service {
+    /// Whether it may send flows to one of these pools.
+    pub fn sends_to(&self, model: &Model, pools: &BTreeSet<String>) -> bool {
+        let names = self.steering.all().filter_map(|pool| model.pools.get(pool)).map(|pool| &pool.name);
+        names.into_iter().any(|name| pools.contains(name))
+    }
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lbx_common::{
     abi::{
-        ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW,
-        ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE, EndpointEntry, PortBlock,
-        ReplyKey, TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN, TrackingEntry, Words,
+        ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_FORCED, ENDPOINT_HEALTHY, ENDPOINT_REMOVED,
+        ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE,
+        EndpointEntry, PortBlock, ReplyKey, TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN, TrackingEntry,
+        Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -49,15 +50,21 @@ pub const fn is_released(entry: &EndpointEntry, now_ns: u64) -> bool {
 /// An endpoint's entry with the state that health, configuration and time give it. All else stays.
 #[must_use]
 pub fn with_health(entry: EndpointEntry, health: HealthState, now_ns: u64) -> EndpointEntry {
-    let kept = entry.state & (ENDPOINT_REMOVED | ENDPOINT_CLOSED);
+    let kept = entry.state & (ENDPOINT_REMOVED | ENDPOINT_CLOSED | ENDPOINT_FORCED);
     let released = is_released(&entry, now_ns);
+    let forced = kept & ENDPOINT_FORCED != 0;
     let (verdict, flows) = match health {
         HealthState::Healthy => (ENDPOINT_HEALTHY, ENDPOINT_USABLE),
         HealthState::Unhealthy => (ENDPOINT_UNHEALTHY, ENDPOINT_DOWN),
         HealthState::Unknown | HealthState::Disabled => (0, 0),
     };
-    let takes_new = health == HealthState::Healthy && kept == 0;
-    let flows = if released { 0 } else { flows };
+    let takes_new =
+        (health == HealthState::Healthy || forced) && kept & (ENDPOINT_REMOVED | ENDPOINT_CLOSED) == 0;
+    let flows = match flows {
+        _ if released => 0,
+        _ if forced => ENDPOINT_USABLE,
+        flows => flows,
+    };
     let new = if takes_new { ENDPOINT_TAKES_NEW } else { 0 };
     let tracked = if takes_new { entry.state & ENDPOINT_TRACKED } else { ENDPOINT_TRACKED };
     let turned = (entry.state ^ new) & ENDPOINT_TAKES_NEW != 0 && entry.state != 0;
@@ -173,8 +180,10 @@ pub(super) fn plan_endpoints(
 fn drains_ns(model: &Model) -> Vec<u64> {
     let mut longest = vec![None; model.pools.len()];
     for service in &model.services {
-        if let Some(of_pool) = longest.get_mut(service.pool) {
-            *of_pool = (*of_pool).max(Some(nanoseconds(service.drain)));
+        for pool in service.steering.all() {
+            if let Some(of_pool) = longest.get_mut(pool) {
+                *of_pool = (*of_pool).max(Some(nanoseconds(service.drain)));
+            }
         }
     }
     let of_any = longest_drain_ns(model);
@@ -294,7 +303,7 @@ fn tombstone(entry: EndpointEntry, drain_ns: u64, ends: bool, now_ns: u64, image
     let tunnels: Vec<u32> = of_entry.filter(|id| there && image.tunnels.contains_key(id)).collect();
     let (tunnel_count, tunnels) = spread(&tunnels);
     let until_ns = if ends || tunnel_count == 0 { until_ns.min(now_ns.max(1)) } else { until_ns };
-    let state = entry.state | ENDPOINT_REMOVED;
+    let state = (entry.state & !ENDPOINT_FORCED) | ENDPOINT_REMOVED;
     let tag = if there { entry.tag } else { 0 };
     let entry = EndpointEntry { state, until_ns, tunnel_count, tunnels, tag, ..entry };
     with_health(entry, health_of(&entry), now_ns)

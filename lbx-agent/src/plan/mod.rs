@@ -14,6 +14,7 @@ mod planner;
 mod policies;
 mod ports;
 mod services;
+mod steering;
 mod tables;
 mod uses;
 
@@ -25,7 +26,8 @@ pub use hosts::{entry_address, known_host};
 pub use peers::known_tunnel;
 pub use planner::{Environment, NodeFacts, PlanError, plan};
 pub use services::{ListenerIdentity, listener_identity, listener_ids, listeners_of};
-pub use tables::{Built, tables_stay};
+pub use steering::{Pools, Serving};
+pub use tables::{Built, pools_named, tables_stay};
 
 /// A time as the maps have it.
 pub fn nanoseconds(duration: Duration) -> u64 {

@@ -14,7 +14,7 @@ use super::{
     endpoints,
     hosts::Hosts,
     ids::{Exhausted, Ids},
-    nanoseconds, peers, services,
+    nanoseconds, peers, services, steering,
     tables::Built,
     uses::Uses,
 };
@@ -95,6 +95,7 @@ pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> R
     let uses = Uses::new(model, observed);
     let places =
         endpoints::plan_endpoints(model, environment, observed, (&vnets, &tunnels), &uses, &mut image)?;
+    steering::force(model, &places, environment.now_ns, &mut image);
     services::plan_services(model, environment, observed, (&vnets, &places), &mut hosts, &mut image)?;
     endpoints::plan_removed(model, environment, observed, &vnets, &uses, &mut image);
     endpoints::keep_replies(environment, observed, &mut image);

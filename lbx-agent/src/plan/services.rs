@@ -23,10 +23,11 @@ use super::{
     planner::{Environment, PlanError},
     policies::{Policies, has_policy},
     ports,
-    tables::{self, Tables},
+    steering::{Pools, Serving},
+    tables::Tables,
 };
 use crate::{
-    config::model::{Endpoint, Model, Pool, Service},
+    config::model::{Endpoint, Model, Service},
     dataplane::Image,
 };
 
@@ -48,21 +49,22 @@ pub fn plan_services(
         changes: Changes::new(environment, observed, model.timers.transition),
     };
     let mut tables = Tables::new(observed, environment);
-    let mut targets = BTreeMap::new();
+    let mut targets: BTreeMap<Serving, Target> = BTreeMap::new();
     let dropping: BTreeSet<IpAddr> =
         model.services.iter().filter(|service| !service.reject).map(|service| service.address).collect();
     for service in &model.services {
-        let Some(pool) = model.pools.get(service.pool) else { continue };
-        let target = if let Some(&target) = targets.get(&service.pool) {
+        let pools = Pools::new(model, &image.endpoints, |pool, place, _| places.id(pool, place));
+        let serving = pools.serving(service);
+        let target = if let Some(&target) = targets.get(&serving) {
             target
         } else {
-            let members = tables::members(pool, model, |place, _| places.id(service.pool, place));
-            *targets.entry(service.pool).or_insert(tables.place(pool, &members, image)?)
+            let table = pools.table(&serving, environment.built);
+            *targets.entry(serving).or_insert(tables.place(table, image)?)
         };
         let echo = if service.icmp_echo { VIP_ECHO } else { 0 };
         // To ports that no service has, there is an answer only where nobody wants silence.
         let rejects = if dropping.contains(&service.address) { 0 } else { VIP_REJECTS };
-        plan.service(service, pool, target, echo | rejects, image)?;
+        plan.service(model, service, target, echo | rejects, image)?;
     }
     Ok(())
 }
@@ -125,8 +127,8 @@ struct Services<'a> {
 impl Services<'_> {
     fn service(
         &mut self,
+        model: &Model,
         service: &Service,
-        pool: &Pool,
         target: Target,
         vip_flags: u32,
         image: &mut Image,
@@ -167,9 +169,14 @@ impl Services<'_> {
             if service.forwarding == Forwarding::Dsr {
                 continue;
             }
-            for (place, endpoint) in pool.endpoints.iter().enumerate() {
-                if let Some(endpoint_id) = self.places.id(service.pool, place) {
-                    self.replies((vip, protocol, first, last), id, (endpoint_id, endpoint), image)?;
+            // Of all pools, for when they serve: and flows that they had go on.
+            for index in service.steering.all() {
+                let endpoints =
+                    model.pools.get(index).map(|pool| pool.endpoints.as_slice()).unwrap_or_default();
+                for (place, endpoint) in endpoints.iter().enumerate() {
+                    if let Some(endpoint_id) = self.places.id(index, place) {
+                        self.replies((vip, protocol, first, last), id, (endpoint_id, endpoint), image)?;
+                    }
                 }
             }
         }

@@ -15,6 +15,7 @@ use super::{
     maglev::{self, Member},
     planner::{Environment, PlanError},
     services::{listener_ids, listeners_of},
+    steering::Pools,
 };
 use crate::{
     config::model::{Endpoint, Model, Pool},
@@ -30,7 +31,7 @@ type Recipe = (u32, Vec<Member>);
 
 impl Built {
     /// The table of `slots` slots over `members`; `None` where none has any weight.
-    fn table(&self, members: &[Member], slots: u32) -> Option<Arc<[u16]>> {
+    pub(super) fn table(&self, members: &[Member], slots: u32) -> Option<Arc<[u16]>> {
         let key = (slots, members.to_vec());
         let mut built = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = built.get(&key) {
@@ -49,38 +50,38 @@ impl Built {
 }
 
 /// Places of tables: what stands in the kernel already is pointed at again; the rest goes into free lines.
-pub struct Tables<'a> {
+pub struct Tables {
     placed: BTreeMap<Arc<[u16]>, u32>,
     used: BTreeSet<(u32, u32)>,
     capacity: u32,
-    built: &'a Built,
 }
 
-impl<'a> Tables<'a> {
+impl Tables {
     /// From what the maps hold.
-    pub fn new(observed: &Image, environment: &Environment<'a>) -> Self {
+    pub fn new(observed: &Image, environment: &Environment<'_>) -> Self {
         let length = |slots: &Arc<[u16]>| lines_for(u32::try_from(slots.len()).unwrap_or(u32::MAX));
         Self {
             placed: observed.tables.iter().map(|(&line, slots)| (slots.clone(), line)).collect(),
             // What goes away now is in use until the change is over.
             used: observed.tables.iter().map(|(&line, slots)| (line, length(slots))).collect(),
             capacity: environment.sizes.of(MapId::Slots),
-            built: environment.built,
         }
     }
 
-    /// The table of a pool, added to the image.
-    pub fn place(&mut self, pool: &Pool, members: &[Member], image: &mut Image) -> Result<Target, PlanError> {
-        let Some(slots) = table(members, pool.table_size, &image.endpoints, self.built) else {
-            return Ok(Target::default());
-        };
+    /// Adds a table of so many slots to the image.
+    pub fn place(
+        &mut self,
+        table: Option<(Arc<[u16]>, u32)>,
+        image: &mut Image,
+    ) -> Result<Target, PlanError> {
+        let Some((slots, count)) = table else { return Ok(Target::default()) };
         let line = match self.placed.get(&slots) {
             Some(&line) => line,
-            None => self.allocate(lines_for(pool.table_size))?,
+            None => self.allocate(lines_for(count))?,
         };
         self.placed.insert(slots.clone(), line);
         image.tables.insert(line, slots);
-        Ok(Target::new(line, pool.table_size))
+        Ok(Target::new(line, count))
     }
 
     /// The first gap that is long enough.
@@ -100,7 +101,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Whether pools still have the tables that they should have by the states of their endpoints in an image.
+/// Whether the services of pools still have the tables that they should have by the states of endpoints in an image.
 pub fn tables_stay(
     model: &Model,
     ids: &BTreeMap<(String, String), u16>,
@@ -110,34 +111,48 @@ pub fn tables_stay(
     let listeners = listener_ids(image);
     let targets: BTreeMap<u32, Target> =
         image.listener_values().map(|(.., value)| (value.id, value.target)).collect();
-    let mut seen = BTreeSet::new();
-    model.services.iter().all(|service| {
-        let Some(pool) = model.pools.get(service.pool).filter(|pool| pools.contains(&pool.name)) else {
-            return true;
-        };
-        // All services of a pool have the same one.
-        if !seen.insert(service.pool) {
-            return true;
-        }
+    let of_pools = pools_named(model, ids, image);
+    let last: BTreeSet<usize> =
+        model.services.iter().filter_map(|service| service.steering.fallback).collect();
+    if !of_pools.to_force(last.into_iter()).is_empty() {
+        return false;
+    }
+    let built = Built::default();
+    let mut seen = BTreeMap::new();
+    let concerned = model.services.iter().filter(|service| service.sends_to(model, pools));
+    concerned.into_iter().all(|service| {
         let mut of_service = listeners_of(service, image, &listeners).filter_map(|id| targets.get(&id));
         let Some(target) = of_service.next() else { return false };
+        let serving = of_pools.serving(service);
+        let wanted = seen.entry(serving).or_insert_with_key(|serving| of_pools.table(serving, &built));
         let current = image.tables.get(&target.line()).filter(|_| target.slots() != 0);
-        let id = |_, endpoint: &Endpoint| ids.get(&(pool.name.clone(), endpoint.name.clone())).copied();
-        let members = members(pool, model, id);
-        current == table(&members, pool.table_size, &image.endpoints, &Built::default()).as_ref()
+        current == wanted.as_ref().map(|(slots, _)| slots)
     })
+}
+
+/// Pools whose endpoints have ids by their names.
+pub fn pools_named<'a>(
+    model: &'a Model,
+    ids: &'a BTreeMap<(String, String), u16>,
+    image: &'a Image,
+) -> Pools<'a, impl Fn(usize, usize, &Endpoint) -> Option<u16>> {
+    let id = move |pool: usize, _: usize, endpoint: &Endpoint| {
+        let pool = model.pools.get(pool)?;
+        ids.get(&(pool.name.clone(), endpoint.name.clone())).copied()
+    };
+    Pools::new(model, &image.endpoints, id)
 }
 
 /// The table over a pool's endpoints with weight, whatever their health, so that a failure moves only the slots of
 /// the endpoint that failed. Where more than half of the weight is unusable, or the sequence of some slot would end
 /// before it finds a usable endpoint, it is built over the usable rest.
-fn table(
+pub(super) fn usable_table(
     all: &[Member],
     slots: u32,
     endpoints: &BTreeMap<u16, EndpointEntry>,
     built: &Built,
 ) -> Option<Arc<[u16]>> {
-    let takes_new = |id: u16| endpoints.get(&id).is_some_and(|e| e.state & ENDPOINT_TAKES_NEW != 0);
+    let takes_new = |id: u16| endpoints.get(&id).is_some_and(takes_new);
     let usable: Vec<Member> = all.iter().copied().filter(|member| takes_new(member.id)).collect();
     let weight = |members: &[Member]| members.iter().map(|member| u32::from(member.weight)).sum::<u32>();
     let table = built.table(all, slots)?;
@@ -148,6 +163,11 @@ fn table(
         return Some(table);
     }
     built.table(&usable, slots)
+}
+
+/// Whether an endpoint takes new flows.
+pub(super) const fn takes_new(entry: &EndpointEntry) -> bool {
+    entry.state & ENDPOINT_TAKES_NEW != 0
 }
 
 /// The endpoints of a pool that have an id, by their place in it.
@@ -170,7 +190,7 @@ pub fn members(pool: &Pool, model: &Model, id: impl Fn(usize, &Endpoint) -> Opti
 }
 
 /// Whether the sequence of each slot finds an endpoint that takes new flows.
-fn every_slot_has_an_owner(table: &[u16], takes_new: impl Fn(u16) -> bool) -> bool {
+pub(super) fn every_slot_has_an_owner(table: &[u16], takes_new: impl Fn(u16) -> bool) -> bool {
     let slots = u32::try_from(table.len()).unwrap_or(u32::MAX);
     let takes_new_at = |slot: u32| table.get(slot as usize).is_some_and(|&id| takes_new(id));
     (0..slots).all(|slot| sequence(slot, slots).any(takes_new_at))

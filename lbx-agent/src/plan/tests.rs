@@ -1,6 +1,7 @@
 //! Plan → diff → apply over maps in plain memory: one pass converges, a second finds nothing, and at every
 //! step between what is pointed at is there.
 
+mod steering;
 mod tunnels;
 
 use std::{
@@ -147,7 +148,7 @@ impl World {
             }
         }
         let monitor = monitored.then(|| "m".to_owned());
-        Pool { name: format!("p{index}"), monitor, table_size: None, endpoints }
+        Pool { monitor, endpoints, ..Pool::new(format!("p{index}")) }
     }
 
     fn verdicts(&self) -> Verdicts {

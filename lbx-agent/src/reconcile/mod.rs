@@ -10,6 +10,7 @@ mod handle;
 mod kernel;
 mod path_mtus;
 mod reports;
+mod serving;
 mod sweep;
 mod targets;
 mod trials;
@@ -33,6 +34,7 @@ use self::{
     findings::{Findings, Name},
     handle::Command,
     path_mtus::PathMtus,
+    serving::Served,
     targets::{probed, remotes, targets},
     verdicts::Verdicts,
 };
@@ -137,6 +139,7 @@ pub struct Reconciler {
     /// What the maps hold: nobody else writes to them.
     image: Image,
     built: Built,
+    served: Served,
     sweeper: Sweeper,
     /// What pins mean to the look that is under way.
     meaning: Option<Meaning>,
@@ -173,6 +176,7 @@ impl Reconciler {
             started: Instant::now(),
             image: Image::default(),
             built: Built::default(),
+            served: Served::new(),
             sweeper: Sweeper::default(),
             meaning: None,
             sweep_began: Instant::now(),
@@ -285,6 +289,7 @@ impl Reconciler {
         self.built.forget_unused();
         self.ids = plan::endpoint_ids(&self.model, &self.image);
         applied?;
+        self.say_who_serves();
         let left = |deadline_ns: u64| Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
         self.deadline =
             plan::next_deadline_ns(&self.image).map(|deadline_ns| Instant::now() + left(deadline_ns));

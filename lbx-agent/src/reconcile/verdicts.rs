@@ -38,10 +38,10 @@ pub struct Verdicts {
 /// their tables may have flows of others. That waits for no pass: flows begin elsewhere from now on.
 pub fn begin_tracking(memory: &mut impl Memory, image: &mut Image, model: &Model, pools: &BTreeSet<String>) {
     let ids = plan::listener_ids(image);
-    let of_pools = model.services.iter().filter(|service| {
-        let pool = model.pools.get(service.pool);
-        service.tracking != ConnectionTracking::Off && pool.is_some_and(|pool| pools.contains(&pool.name))
-    });
+    let of_pools = model
+        .services
+        .iter()
+        .filter(|service| service.tracking != ConnectionTracking::Off && service.sends_to(model, pools));
     for id in of_pools.flat_map(|service| plan::listeners_of(service, image, &ids)).collect::<Vec<_>>() {
         let entry = image.tracking.entry(id).or_default();
         if entry.flags & TRACKING_ON == 0 {

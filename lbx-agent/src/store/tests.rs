@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{ConfigFile, Embedded, Store, StoreError};
 
 fn with_pool(name: &str) -> Config {
-    let pool = Pool { name: name.to_owned(), monitor: None, table_size: None, endpoints: Vec::new() };
+    let pool = Pool::new(name.to_owned());
     Config { pools: vec![pool], ..Config::default() }
 }
 

@@ -180,6 +180,8 @@ pub const ENDPOINT_CLOSED: u32 = 32;
 pub const ENDPOINT_HEALTHY: u32 = 64;
 /// State bit: the last verdict was that it is not. Without either bit there was none yet.
 pub const ENDPOINT_UNHEALTHY: u32 = 128;
+/// State bit: it takes flows whatever the verdict, as one of the last resort.
+pub const ENDPOINT_FORCED: u32 = 256;
 
 /// Tunnels that flows to one endpoint may be spread over.
 pub const ENDPOINT_TUNNELS: usize = 8;

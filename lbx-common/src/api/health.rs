@@ -7,12 +7,30 @@ use serde::{Deserialize, Serialize};
 pub struct HealthReport {
     /// One entry a pool, in the order of the configuration.
     pub pools: Vec<PoolHealth>,
+    /// One entry a service, in the order of the configuration.
+    #[serde(default)]
+    pub services: Vec<ServiceHealth>,
     /// One entry a tunnel with a monitor, in the order of the configuration.
     #[serde(default)]
     pub tunnels: Vec<TunnelHealth>,
     /// Endpoints that are not configured any more and still keep flows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<RemovedEndpoint>,
+}
+
+/// Which pools serve a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    /// Name of the service.
+    pub service: String,
+    /// Names of the pools that get new flows.
+    pub serving: Vec<String>,
+    /// Names of its other pools: each is down, or another goes before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standby: Vec<String>,
+    /// Whether that is the fallback pool, because no other is up.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fallback: bool,
 }
 
 /// Health of a pool.
@@ -127,15 +145,20 @@ impl HealthState {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A pool as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolState {
     /// All enabled endpoints are healthy.
     Healthy,
-    /// Some are.
+    /// Some are not, and those that take new flows are as many as the pool must have.
     Degraded,
-    /// None is.
+    /// It has not so many: the pool is down.
     Critical,
     /// No verdict yet on any.
     Unknown,

@@ -29,7 +29,8 @@ pub use escaped::{Escaped, EscapedError};
 pub use family::Family;
 pub use flows::{DEFAULT_FLOWS, FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow};
 pub use health::{
-    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, RemovedEndpoint, TunnelHealth,
+    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, RemovedEndpoint, ServiceHealth,
+    TunnelHealth,
 };
 pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Method, Monitor, MonitorKind};
@@ -38,8 +39,8 @@ pub use pool::{Endpoint, Pool};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
 pub use service::{
-    AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RateLimit, Service,
-    SessionAffinity,
+    AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RandomSteering, RateLimit,
+    Service, SessionAffinity, SteeringPolicy,
 };
 pub use stats::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic};
 pub use status::{

@@ -13,6 +13,12 @@ pub struct Pool {
     /// Name of the monitor; without one every enabled endpoint counts as healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitor: Option<String>,
+    /// The pool is up while so many of its endpoints take new flows; 1 or more.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub minimum_endpoints: u32,
+    /// Percent of the pool's new flows that go to the next pool of their service that is up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub load_shedding: u8,
     /// Slots of the pool's lookup table, one of the primes in [`crate::abi::TABLE_SIZES`]; default: the
     /// smallest that is at least 100 × the number of endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +56,20 @@ pub struct Endpoint {
     pub tunnels: Vec<String>,
 }
 
+impl Pool {
+    /// A pool of which no more is said than its name: all else has its default.
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            monitor: None,
+            minimum_endpoints: one(),
+            load_shedding: 0,
+            table_size: None,
+            endpoints: Vec::new(),
+        }
+    }
+}
+
 impl Endpoint {
     /// An endpoint of which no more is said than what it must have: all else has its default.
     pub fn new(name: String, virtual_network: String, address: IpAddr) -> Self {
@@ -70,6 +90,20 @@ const fn full_weight() -> f64 {
     1.0
 }
 
+const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+const fn is_one(value: &u32) -> bool {
+    *value == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+const fn is_zero(value: &u8) -> bool {
+    *value == 0
+}
+
 const fn yes() -> bool {
     true
 }
@@ -88,5 +122,6 @@ mod tests {
         let text = r#"{"name": "a", "virtual_network": "v", "address": "192.0.2.1"}"#;
         let least: Endpoint = serde_json::from_str(text).unwrap();
         assert_eq!(Endpoint::new("a".into(), "v".into(), [192, 0, 2, 1].into()), least);
+        assert_eq!(Pool::new("p".into()), serde_json::from_str(r#"{"name": "p"}"#).unwrap());
     }
 }

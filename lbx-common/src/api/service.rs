@@ -1,6 +1,6 @@
 //! `services`: what clients connect to.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,17 @@ pub struct Service {
     /// How packets reach the endpoint.
     #[serde(default)]
     pub forwarding: Forwarding,
-    /// Names of the pools, in order; exactly one for now.
+    /// Names of the pools, in order.
     pub pools: Vec<String>,
+    /// Name of the pool that serves while none of `pools` is up, whatever its own health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_pool: Option<String>,
+    /// How the pools share the flows.
+    #[serde(default, skip_serializing_if = "SteeringPolicy::is_default")]
+    pub steering_policy: SteeringPolicy,
+    /// Shares of the pools, with [`SteeringPolicy::Random`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_steering: Option<RandomSteering>,
     /// Whether echo requests to the VIP are answered; the same for all services on it.
     #[serde(default = "yes")]
     pub icmp_echo: bool,
@@ -60,6 +69,9 @@ impl Service {
             listen,
             forwarding: Forwarding::default(),
             pools,
+            fallback_pool: None,
+            steering_policy: SteeringPolicy::default(),
+            random_steering: None,
             icmp_echo: yes(),
             no_endpoint: NoEndpoint::default(),
             session_affinity: None,
@@ -71,6 +83,44 @@ impl Service {
             rate_limit: RateLimit::default(),
         }
     }
+}
+
+/// How pools share the flows of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SteeringPolicy {
+    /// The first one that is up takes all.
+    #[default]
+    Failover,
+    /// All that are up, by weight.
+    Random,
+}
+
+impl SteeringPolicy {
+    /// Name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failover => "failover",
+            Self::Random => "random",
+        }
+    }
+
+    /// Whether nothing else was said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Shares of pools, relative to each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomSteering {
+    /// Of pools that are not named: 0 … 1 in steps of 0.01.
+    #[serde(default = "full_weight")]
+    pub default_weight: f64,
+    /// Of pools, by name. 0 = no new flows while another pool is up.
+    #[serde(default)]
+    pub pool_weights: BTreeMap<String, f64>,
 }
 
 /// How packets reach the endpoint.
@@ -210,6 +260,10 @@ impl RateLimit {
 
 const fn yes() -> bool {
     true
+}
+
+const fn full_weight() -> f64 {
+    1.0
 }
 
 const fn whole_ipv4() -> u8 {

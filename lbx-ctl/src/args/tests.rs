@@ -54,6 +54,40 @@ fn actions_on_endpoints_become_patches() {
 }
 
 #[test]
+fn fields_with_parts_become_objects() {
+    for (line, name, body) in [
+        (
+            "lbx-ctl create monitor h --type https --port 8443 --method HEAD --path /a?b --header Host:a --header X-A:1 \
+             --header X-A:2 --expected-codes 2xx,304 --follow-redirects true --allow-insecure true",
+            "h",
+            json!({"name": "h", "type": "https", "port": 8443, "method": "HEAD", "path": "/a?b",
+                   "header": {"Host": ["a"], "X-A": ["1", "2"]}, "expected_codes": "2xx,304",
+                   "follow_redirects": true, "allow_insecure": true}),
+        ),
+        (
+            r"lbx-ctl create monitor u --type udp --payload \x00ping --expect pong --expected-body ok",
+            "u",
+            json!({"name": "u", "type": "udp", "payload": r"\x00ping", "expect": "pong", "expected_body": "ok"}),
+        ),
+        (
+            "lbx-ctl create pool web --minimum-endpoints 2 --load-shedding 30",
+            "web",
+            json!({"name": "web", "minimum_endpoints": 2, "load_shedding": 30}),
+        ),
+        (
+            "lbx-ctl create service s --address 10.0.0.1 --listen tcp/80 --pool a,b --fallback-pool c --steering-policy \
+             random --pool-weight a=0.5 --pool-weight b=0.25 --default-pool-weight 0.1",
+            "s",
+            json!({"name": "s", "address": "10.0.0.1", "listen": ["tcp/80"], "pools": ["a", "b"], "fallback_pool": "c",
+                   "steering_policy": "random",
+                   "random_steering": {"default_weight": 0.1, "pool_weights": {"a": 0.5, "b": 0.25}}}),
+        ),
+    ] {
+        assert_eq!(request(line), (name.to_owned(), body), "{line}");
+    }
+}
+
+#[test]
 fn create_flags_become_the_bodies_of_the_api() {
     for (line, name, body) in [
         (
@@ -85,19 +119,6 @@ fn create_flags_become_the_bodies_of_the_api() {
             "lbx-ctl create monitor tcp1 --type tcp --interval 1s --timeout 500ms",
             "tcp1",
             json!({"name": "tcp1", "type": "tcp", "interval": "1s", "timeout": "500ms"}),
-        ),
-        (
-            "lbx-ctl create monitor h --type https --port 8443 --method HEAD --path /a?b --header Host:a --header X-A:1 \
-             --header X-A:2 --expected-codes 2xx,304 --follow-redirects true --allow-insecure true",
-            "h",
-            json!({"name": "h", "type": "https", "port": 8443, "method": "HEAD", "path": "/a?b",
-                   "header": {"Host": ["a"], "X-A": ["1", "2"]}, "expected_codes": "2xx,304",
-                   "follow_redirects": true, "allow_insecure": true}),
-        ),
-        (
-            r"lbx-ctl create monitor u --type udp --payload \x00ping --expect pong --expected-body ok",
-            "u",
-            json!({"name": "u", "type": "udp", "payload": r"\x00ping", "expect": "pong", "expected_body": "ok"}),
         ),
         ("lbx-ctl create pool web", "web", json!({"name": "web"})),
         (
@@ -222,6 +243,11 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         (r"lbx-ctl create monitor m --payload \q", r"`\q` is no escape"),
         ("lbx-ctl monitor test m --endpoint web/a --tunnel east/a", "cannot be used with"),
         ("lbx-ctl create vnet east --vni 0", "1..="),
+        ("lbx-ctl set pool web --minimum-endpoints 0", "1..="),
+        ("lbx-ctl set pool web --load-shedding 101", "0..=100"),
+        ("lbx-ctl set service s --steering-policy nearest", "failover, random"),
+        ("lbx-ctl set service s --pool-weight web", "NAME=WEIGHT"),
+        ("lbx-ctl set service s --pool-weight web=2", "0 to 1"),
         ("lbx-ctl create endpoint web/a --vnet east --address 10.0.0", "invalid IP address"),
         ("lbx-ctl set endpoint web/a --weight 1.5", "0 to 1"),
         ("lbx-ctl create service s --address 10.0.0.1 --pool p --listen http", "tcp/PORT"),

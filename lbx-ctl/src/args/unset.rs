@@ -71,6 +71,10 @@ pub enum MonitorOptional {
 pub enum PoolOptional {
     /// Endpoints count as healthy
     Monitor,
+    /// 1
+    MinimumEndpoints,
+    /// 0
+    LoadShedding,
     /// By the number of endpoints
     TableSize,
 }
@@ -91,6 +95,12 @@ pub enum EndpointOptional {
 /// Fields of a service that need not be set.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum ServiceOptional {
+    /// While no pool is up, flows go to what is left of them
+    FallbackPool,
+    /// failover
+    SteeringPolicy,
+    /// All pools alike
+    RandomSteering,
     /// nat
     Forwarding,
     /// true

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::{
     ObjectName,
-    fields::{EndpointFields, Fields, MonitorFields, PoolFields, ServiceFields, TunnelFields, VnetFields},
+    fields::{EndpointFields, Fields, MonitorFields, PoolFields, TunnelFields, VnetFields},
+    service_fields::ServiceFields,
     unset::{EndpointOptional, MonitorOptional, PoolOptional, ServiceOptional, TunnelOptional, VnetOptional},
 };
 use crate::error::CliError;

@@ -3,7 +3,8 @@
 use std::{io::IsTerminal, time::Duration};
 
 use lbx_common::api::{
-    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, Problem, RemovedEndpoint, TunnelHealth,
+    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, Problem, RemovedEndpoint, ServiceHealth,
+    TunnelHealth,
 };
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -50,6 +51,9 @@ async fn fetch(context: &Context, pool: Option<&str>) -> Result<HealthReport, Cl
     if let Some(name) = pool {
         let names: Vec<_> = report.pools.iter().map(|pool| pool.pool.clone()).collect();
         report.pools.retain(|pool| pool.pool == name);
+        report
+            .services
+            .retain(|service| service.serving.iter().chain(&service.standby).any(|pool| pool == name));
         report.tunnels.clear();
         if report.pools.is_empty() {
             return Err(CliError::Refused { problem: Box::new(no_such_pool(name, &names)), file: None });
@@ -104,9 +108,24 @@ fn render(report: &HealthReport, width: Option<u16>) -> String {
     }
     let endpoints = report.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |e| (pool, e)));
     let endpoints = endpoint_table(endpoints.map(|(pool, endpoint)| (pool.pool.as_str(), endpoint)));
-    let tables = [pools, endpoints, removed_table(&report.removed), tunnel_table(&report.tunnels)];
+    let (removed, tunnels) = (removed_table(&report.removed), tunnel_table(&report.tunnels));
+    let tables = [pools, service_table(&report.services), endpoints, removed, tunnels];
     let shown = tables.iter().filter(|table| !table.is_empty());
     shown.map(|table| table.render(width)).collect::<Vec<_>>().join("\n")
+}
+
+/// Services that have a choice of pools.
+fn service_table(services: &[ServiceHealth]) -> Table {
+    let mut table = Table::new(["SERVICE", "SERVED BY", "STANDBY"]);
+    for service in services.iter().filter(|one| one.serving.len() + one.standby.len() > 1) {
+        let fallback = if service.fallback { " (fallback)" } else { "" };
+        table.row([
+            cell(&service.service),
+            service.serving.join(", ") + fallback,
+            maybe((!service.standby.is_empty()).then(|| service.standby.join(", "))),
+        ]);
+    }
+    table
 }
 
 /// Verdicts on tunnels.

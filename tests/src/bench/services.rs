@@ -20,9 +20,6 @@ pub fn services(count: u32, pools: u32, members: u32, forwarding: Forwarding) ->
     let dsr = forwarding == Forwarding::Dsr;
     let address = |base: Ipv4Addr, number: u32| IpAddr::from(Ipv4Addr::from(base.to_bits() + number));
     let pool = |number: u32| Pool {
-        name: format!("p{number}"),
-        monitor: None,
-        table_size: None,
         endpoints: (0..members)
             .map(|member| {
                 let address = address(Ipv4Addr::new(10, 1, 0, 1), number * members + member);
@@ -33,6 +30,7 @@ pub fn services(count: u32, pools: u32, members: u32, forwarding: Forwarding) ->
                 }
             })
             .collect(),
+        ..Pool::new(format!("p{number}"))
     };
     let service = |number: u32| {
         let listen = vec![Listen { protocol: Protocol::Tcp, ports: Ports::One(80) }];

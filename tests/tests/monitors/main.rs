@@ -186,10 +186,9 @@ fn with_cases(cases: &[Case]) -> Config {
     config.services.clear();
     config.monitors = cases.iter().map(|case| case.monitor.clone()).collect();
     let pool = |case: &Case| Pool {
-        name: case.name.clone(),
         monitor: Some(case.name.clone()),
-        table_size: None,
         endpoints: vec![case.endpoint.clone()],
+        ..Pool::new(case.name.clone())
     };
     config.pools = cases.iter().map(pool).collect();
     config

@@ -100,9 +100,10 @@ impl Flow {
             return Some(flow);
         }
         if let [wanted] = wanted {
-            let pool = wanted.pool_of(service);
-            let free = (0..PLACES).find(|&place| wanted.takes_new((pool, place)));
-            assert!(free.is_none(), "{flow:?} finds no endpoint, and there is {free:?} of pool {pool}");
+            let pools = wanted.pools_of(service);
+            let mut all = pools.into_iter().flat_map(|pool| (0..PLACES).map(move |place| (pool, place)));
+            let free = all.find(|&name| wanted.takes_new(name));
+            assert!(free.is_none(), "{flow:?} finds no endpoint, and there is {free:?}");
         }
         None
     }

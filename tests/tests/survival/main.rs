@@ -23,7 +23,7 @@ use self::{
     flows::Flow,
     node::Node,
     random::{event, times},
-    wanted::{Name, Times, Wanted},
+    wanted::{Name, Sharing, Times, Wanted},
 };
 
 /// Flows at a time: few enough that there is always room for their pins.
@@ -42,6 +42,7 @@ enum Change {
     Weight(Name, u8),
     TableSize(usize, u32),
     Pool(usize),
+    Share(Sharing),
     Seed(u64),
     Tracking(usize, ConnectionTracking),
     Keep(usize, bool),
@@ -247,6 +248,7 @@ fn alter(wanted: &mut Wanted, change: Change, now_ns: u64) -> bool {
         Change::Weight(name, weight) => wanted.origin_mut(name).weight = weight,
         Change::TableSize(pool, size) => wanted.table_sizes[pool] = size,
         Change::Pool(pool) => wanted.pool = pool,
+        Change::Share(sharing) => wanted.sharing = sharing,
         Change::Seed(seed) => wanted.seed = seed,
         Change::Tracking(service, tracking) => wanted.tracking[service] = tracking,
         Change::Keep(service, keep) => wanted.keep[service] = keep,

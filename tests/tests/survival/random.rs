@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::{
     Change, Event,
-    wanted::{Name, PLACES, Times},
+    wanted::{Name, PLACES, Sharing, Times},
 };
 
 fn name() -> impl Strategy<Value = Name> {
@@ -30,6 +30,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0_usize..3, prop::sample::select(vec![1021, 2039]))
             .prop_map(|(pool, size)| Change::TableSize(pool, size)),
         1 => (0_usize..2).prop_map(Change::Pool),
+        2 => prop::sample::select(Sharing::ALL.to_vec()).prop_map(Change::Share),
         1 => (1_u64..4).prop_map(Change::Seed),
         1 => (0_usize..2, tracking).prop_map(|(service, tracking)| Change::Tracking(service, tracking)),
         1 => (0_usize..2, any::<bool>()).prop_map(|(service, keep)| Change::Keep(service, keep)),

@@ -8,7 +8,7 @@ use std::{
 
 use lbx_common::api::{
     AffinityKind, Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, Monitor, OnEndpointDown,
-    Pool, Ports, Protocol, Service, SessionAffinity, Timers,
+    Pool, Ports, Protocol, Service, SessionAffinity, SteeringPolicy, Timers,
 };
 use lbx_tests::{
     family::Family,
@@ -54,14 +54,35 @@ pub struct Times {
     pub drain: Duration,
 }
 
+/// What two pools do for a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// There is no second one.
+    Alone,
+    /// It waits for the first one to fail.
+    Standby,
+    /// It is the last resort.
+    Fallback,
+    /// It takes a part.
+    Random,
+    /// It takes what the first one sheds.
+    Shedding,
+}
+
+impl Sharing {
+    pub const ALL: [Self; 5] = [Self::Alone, Self::Standby, Self::Fallback, Self::Random, Self::Shedding];
+}
+
 /// The configuration.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     pub times: Times,
     pub origins: [[Origin; PLACES]; 3],
     pub table_sizes: [u32; 3],
-    /// Pool of the first service.
+    /// First pool of the first service.
     pub pool: usize,
+    /// How that shares the flows with the other one.
+    pub sharing: Sharing,
     pub seed: u64,
     pub tracking: [ConnectionTracking; 2],
     pub keep: [bool; 2],
@@ -84,6 +105,7 @@ impl Wanted {
             origins: [std::array::from_fn(origin); 3],
             table_sizes: [1021; 3],
             pool: 0,
+            sharing: Sharing::Alone,
             seed: 1,
             tracking: [ConnectionTracking::Auto; 2],
             keep: [true; 2],
@@ -99,9 +121,13 @@ impl Wanted {
         &mut self.origins[pool][place]
     }
 
-    /// The pool of a service.
-    pub fn pool_of(&self, service: usize) -> usize {
-        if service == 0 { self.pool } else { 2 }
+    /// The pools of a service.
+    pub fn pools_of(&self, service: usize) -> Vec<usize> {
+        match (service, self.sharing) {
+            (0, Sharing::Alone) => vec![self.pool],
+            (0, _) => vec![self.pool, 1 - self.pool],
+            _ => vec![2],
+        }
     }
 
     /// Whether new flows may go to an endpoint.
@@ -159,11 +185,13 @@ impl Wanted {
                 ..Endpoint::new(endpoint_name(place), NETWORK.name(), address((pool, place)))
             }
         };
+        let sheds = self.sharing == Sharing::Shedding && pool == self.pool;
         Pool {
-            name: pool_name(pool),
             monitor: Some("m".to_owned()),
+            load_shedding: if sheds { 30 } else { 0 },
             table_size: Some(self.table_sizes[pool]),
             endpoints: there.map(endpoint).collect(),
+            ..Pool::new(pool_name(pool))
         }
     }
 
@@ -177,18 +205,19 @@ impl Wanted {
             prefix_ipv6: 128,
             ttl: remembers.then_some(Duration::from_mins(2)),
         };
+        let mut pools: Vec<String> = self.pools_of(service).into_iter().map(pool_name).collect();
+        let has_fallback = service == 0 && self.sharing == Sharing::Fallback;
+        let fallback_pool = has_fallback.then(|| pools.pop()).flatten();
+        let shares = service == 0 && self.sharing == Sharing::Random;
         Service {
+            fallback_pool,
+            steering_policy: if shares { SteeringPolicy::Random } else { SteeringPolicy::Failover },
             forwarding: if service == 0 { Forwarding::Nat } else { Forwarding::Dsr },
             drain: self.times.drain,
             on_endpoint_down: if self.keep[service] { OnEndpointDown::Keep } else { OnEndpointDown::Reset },
             connection_tracking: self.tracking[service],
             session_affinity: self.by_source[service].then_some(affinity),
-            ..Service::new(
-                format!("s{service}"),
-                VIPS[service],
-                listen,
-                vec![pool_name(self.pool_of(service))],
-            )
+            ..Service::new(format!("s{service}"), VIPS[service], listen, pools)
         }
     }
 }

@@ -169,7 +169,7 @@ fn served_port(service: &Service, kind: MonitorKind) -> Option<u16> {
 }
 
 /// The weight in hundredths.
-fn hundredths(weight: f64) -> Result<u8, String> {
+pub(super) fn hundredths(weight: f64) -> Result<u8, String> {
     // A step of 0.01 has no exact binary form; 1e-9 is far below any other step that a user could mean.
     let nearest = (0..=100u8).find(|&step| (f64::from(step) / 100.0 - weight).abs() < 1e-9);
     nearest.ok_or_else(|| format!("found {weight}, expected 0 to 1 in steps of 0.01, as 0.25"))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lbx_common::api::{Config, Forwarding, Limits};
 
-use super::{Report, pool::table_size};
+use super::{Report, pool::table_size, steering};
 
 /// Largest values: numbers of endpoints, tunnels and networks are 16 bits wide in the kernel's maps.
 const MAX_IDS: u32 = 65_535;
@@ -33,13 +33,20 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     let network_count = config.virtual_networks.len() as u64;
     let prefix_count =
         config.services.iter().map(|service| (service.allow.len() + service.deny.len()) as u64).sum();
-    let slot_count = config.pools.iter().map(|pool| u64::from(table_size(pool))).sum();
+    let of_pools = config.pools.iter().map(|pool| u64::from(table_size(pool)));
+    let slot_count = of_pools.chain(steering::mixed_tables(config)).sum();
     for (name, limit, max, used, what) in [
         ("listeners", listeners, MAX_LISTENERS, listener_count, "listeners in all services"),
         ("endpoints", endpoints, MAX_IDS, endpoint_count, "endpoints in all pools"),
         ("tunnels", tunnels, MAX_IDS, tunnel_count, "tunnels"),
         ("virtual_networks", virtual_networks, MAX_IDS, network_count, "virtual networks"),
-        ("table_slots", table_slots, MAX_TABLE_SLOTS, slot_count, "slots in the lookup tables of all pools"),
+        (
+            "table_slots",
+            table_slots,
+            MAX_TABLE_SLOTS,
+            slot_count,
+            "slots in the lookup tables of all pools and services",
+        ),
         ("prefixes", prefixes, MAX_PREFIXES, prefix_count, "prefixes in `allow` and `deny` of all services"),
         ("fragments", fragments, MAX_FRAGMENTS, 0, "fragments"),
         ("pins", pins, MAX_PINS, 0, "pins"),
@@ -59,7 +66,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     let (used, limit) = (reply_entries(config), max_reply_entries(config));
     if used > limit {
         let message = format!(
-            "the services need {used} entries to recognise replies (listeners × endpoints of their pool), and \
+            "the services need {used} entries to recognise replies (listeners × endpoints of their pools), and \
              this limit allows twice its value, {limit}: raise it, or configure fewer"
         );
         report.note("limits.endpoints", message);
@@ -74,7 +81,7 @@ pub(super) fn reply_entries(config: &Config) -> u64 {
     let size = |name: &String| sizes.get(name.as_str()).copied().unwrap_or(0);
     let nat = config.services.iter().filter(|service| service.forwarding == Forwarding::Nat);
     let entries = nat.map(|service| {
-        let endpoints: u64 = service.pools.iter().map(size).sum();
+        let endpoints: u64 = steering::all_pools(service).map(size).sum();
         endpoints.saturating_mul(service.listen.len() as u64)
     });
     entries.fold(0, u64::saturating_add)

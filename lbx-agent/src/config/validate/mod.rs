@@ -14,6 +14,7 @@ mod overlap;
 mod policy;
 mod pool;
 mod service;
+mod steering;
 mod timers;
 mod tunnel;
 mod vnet;

@@ -10,6 +10,7 @@ use super::{
     Report,
     limits::{max_reply_entries, reply_entries},
     listen::{collide, endpoint_ports},
+    steering,
 };
 
 /// A listener and an endpoint that it sends to, by their places.
@@ -32,9 +33,10 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     let mut reported = HashSet::new();
     let nat = config.services.iter().enumerate().filter(|(_, service)| service.forwarding == Forwarding::Nat);
     for (service_index, service) in nat {
-        let Some(pool) = service.pools.first().and_then(|name| pools.get(name.as_str())) else { continue };
+        let of_service = || steering::all_pools(service).filter_map(|name| pools.get(name.as_str()));
         for (listener_index, listener) in service.listen.iter().enumerate() {
-            for endpoint in &pool.endpoints {
+            let endpoints = of_service().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
+            for (pool, endpoint) in endpoints {
                 let pair = Pair { service: service_index, listener: listener_index, pool, endpoint };
                 let Some((first_port, last_port)) = endpoint_ports(*listener, endpoint.port) else {
                     continue;
@@ -66,7 +68,7 @@ fn is_reported_elsewhere(config: &Config, first: &Pair<'_>, second: &Pair<'_>) -
         Some((service.address, *service.listen.get(pair.listener)?))
     };
     if (first.service, first.listener) == (second.service, second.listener) {
-        return first.endpoint.port == second.endpoint.port;
+        return first.endpoint.port == second.endpoint.port && first.pool.name == second.pool.name;
     }
     let (Some((address, one)), Some((other_address, other))) = (listener(first), listener(second)) else {
         return false;

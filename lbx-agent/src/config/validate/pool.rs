@@ -9,7 +9,7 @@ use lbx_common::{
 
 use crate::config::model;
 
-use super::{Report, Seen, endpoint, monitor::Monitors};
+use super::{Report, Seen, endpoint, monitor::Monitors, steering};
 
 /// Slots that a table has for each endpoint unless configured: keeps shares within 1 % of the weights.
 const SLOTS_PER_ENDPOINT: usize = 100;
@@ -30,10 +30,14 @@ pub(super) fn check(config: &Config, monitors: &Monitors<'_>, report: &mut Repor
 
 /// Slots of the pool's table: as configured, else the smallest size with 100 for each endpoint.
 pub(super) fn table_size(pool: &Pool) -> u32 {
-    let wanted = pool.endpoints.len().saturating_mul(SLOTS_PER_ENDPOINT);
-    let fitting = || TABLE_SIZES.into_iter().find(|&size| size as usize >= wanted);
-    let largest = || TABLE_SIZES.into_iter().max();
-    pool.table_size.or_else(fitting).or_else(largest).unwrap_or_default()
+    pool.table_size.unwrap_or_else(|| slots_for(pool.endpoints.len()))
+}
+
+/// The smallest size with 100 slots for each of so many endpoints, else the largest.
+pub(super) fn slots_for(endpoints: usize) -> u32 {
+    let wanted = endpoints.saturating_mul(SLOTS_PER_ENDPOINT);
+    let fitting = TABLE_SIZES.into_iter().find(|&size| size as usize >= wanted);
+    fitting.or_else(|| TABLE_SIZES.into_iter().max()).unwrap_or_default()
 }
 
 /// The first service of each kind that sends to a pool.
@@ -47,7 +51,7 @@ impl<'a> Users<'a> {
     fn of_all(config: &'a Config) -> HashMap<&'a str, Self> {
         let mut all: HashMap<&str, Self> = HashMap::new();
         for service in &config.services {
-            for pool in &service.pools {
+            for pool in steering::all_pools(service) {
                 let users = all.entry(pool).or_default();
                 match service.forwarding {
                     Forwarding::Nat => users.nat.get_or_insert(service),
@@ -81,6 +85,15 @@ fn check_pool(
         report.note(format!("{path}.monitor"), message);
     }
     check_table_size(pool, path, report);
+    if pool.minimum_endpoints == 0 {
+        let message =
+            "found 0, expected 1 or more: so many of its endpoints must take flows for the pool to be up";
+        report.note(format!("{path}.minimum_endpoints"), message);
+    }
+    if pool.load_shedding > 100 {
+        let message = format!("found {}, expected 0 to 100: percent of the new flows", pool.load_shedding);
+        report.note(format!("{path}.load_shedding"), message);
+    }
     let all = &pool.endpoints;
     report.names(&format!("{path}.endpoints"), "endpoint of a pool", all.iter().map(|e| e.name.as_str()));
     let mut origins = Seen::default();
@@ -97,7 +110,14 @@ fn check_pool(
             report.note(here, message);
         }
     }
-    model::Pool { name: pool.name.clone(), monitor, table_size: table_size(pool), endpoints }
+    model::Pool {
+        name: pool.name.clone(),
+        monitor,
+        minimum_endpoints: pool.minimum_endpoints,
+        load_shedding: pool.load_shedding,
+        table_size: table_size(pool),
+        endpoints,
+    }
 }
 
 fn check_table_size(pool: &Pool, path: &str, report: &mut Report) {

@@ -12,7 +12,7 @@ use super::{
     Report,
     listen::{self, Listeners},
     policy::{self, Echo},
-    unicast,
+    steering, unicast,
 };
 
 pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service> {
@@ -28,16 +28,22 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
         listeners.check(service, &path, report);
         echo.check(service, &path, report);
         policy::prefixes(service, &path, report);
-        let Some(pool) = pool(service, &path, &pools, report) else { continue };
-        if let Some(members) = config.pools.get(pool) {
-            family(service, members, &path, &first_members, report);
-            listen::room(service, members, &path, report);
+        let Some(steering) = steering::check(service, &path, &pools, report) else { continue };
+        for (field, pool) in fields(service) {
+            let Some(pool) = pools.find("pool", pool).ok().and_then(|pool| config.pools.get(pool)) else {
+                continue;
+            };
+            family(service, pool, &format!("{path}.{field}"), &first_members, report);
+            listen::room(service, pool, &path, report);
         }
         resolved.push(model::Service {
             name: service.name.clone(),
             address: service.address,
             listen: service.listen.clone(),
-            pool,
+            mixed_slots: steering::mixed_slots(
+                steering.pools.iter().filter_map(|&pool| config.pools.get(pool)),
+            ),
+            steering,
             forwarding: service.forwarding,
             icmp_echo: service.icmp_echo,
             reject: service.no_endpoint == NoEndpoint::Reject,
@@ -96,11 +102,18 @@ fn first_members(config: &Config) -> HashMap<(&str, Family), &Endpoint> {
     first
 }
 
+/// The pools that a service may send to, with the field that names each.
+fn fields(service: &Service) -> impl Iterator<Item = (String, &str)> {
+    let listed =
+        service.pools.iter().enumerate().map(|(index, name)| (format!("pools[{index}]"), name.as_str()));
+    listed.chain(service.fallback_pool.as_deref().map(|name| ("fallback_pool".to_owned(), name)))
+}
+
 /// Packets are not translated from one family to the other.
 fn family(
     service: &Service,
     pool: &Pool,
-    path: &str,
+    here: &str,
     first_members: &HashMap<(&str, Family), &Endpoint>,
     report: &mut Report,
 ) {
@@ -113,23 +126,6 @@ fn family(
              with {own} endpoints only",
             service.address, service.name, endpoint.name, pool.name, endpoint.address,
         );
-        report.note(format!("{path}.pools[0]"), message);
+        report.note(here, message);
     }
-}
-
-fn pool(service: &Service, path: &str, pools: &Index<'_>, report: &mut Report) -> Option<usize> {
-    let mut found = None;
-    for (index, name) in service.pools.iter().enumerate() {
-        let pool = report.take(|| format!("{path}.pools[{index}]"), pools.find("pool", name));
-        found = found.or(pool);
-    }
-    match service.pools.len() {
-        0 => report.note(format!("{path}.pools"), "the list is empty: name the pool that serves the clients"),
-        1 => {}
-        _ => report.note(
-            format!("{path}.pools"),
-            "several pools per service are not supported yet: name one and put all endpoints into it",
-        ),
-    }
-    found
 }

@@ -6,7 +6,7 @@ use lbx_common::{
     abi::{ENDPOINT_REMOVED, EndpointEntry, TUNNEL_DOWN},
     api::{
         Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, RemovedEndpoint,
-        TunnelHealth,
+        ServiceHealth, TunnelHealth,
     },
 };
 
@@ -15,15 +15,16 @@ use super::{
     endpoint_address,
 };
 use crate::{
-    config::model::{Endpoint, Pool},
+    config::model::{Endpoint, Pool, Service},
     dataplane::{Image, MapId, Memory},
-    plan::{health_of, is_released, known_tunnel},
+    plan::{health_of, is_released, known_tunnel, pools_named},
 };
 
 impl Reconciler {
     pub(in super::super) fn health_report(&self) -> HealthReport {
         HealthReport {
             pools: self.model.pools.iter().map(|pool| self.pool_health(pool)).collect(),
+            services: self.model.services.iter().map(|service| self.service_health(service)).collect(),
             tunnels: self.tunnel_healths(),
             removed: self.removed_endpoints(),
         }
@@ -59,13 +60,26 @@ impl Reconciler {
         }
     }
 
+    /// As the last pass left it, and as the verdicts since then will have it.
+    fn service_health(&self, service: &Service) -> ServiceHealth {
+        let serving = pools_named(&self.model, &self.ids, &self.image).serving(service);
+        let name = |pool: usize| self.model.pools.get(pool).map(|pool| pool.name.clone());
+        let others = service.steering.all().filter(|pool| !serving.pools().contains(pool));
+        ServiceHealth {
+            service: service.name.clone(),
+            serving: serving.pools().iter().filter_map(|&pool| name(pool)).collect(),
+            standby: others.filter_map(name).collect(),
+            fallback: !serving.pools().iter().any(|pool| service.steering.pools.contains(pool)),
+        }
+    }
+
     fn pool_health(&self, pool: &Pool) -> PoolHealth {
         let endpoints: Vec<EndpointHealth> =
             pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect();
         PoolHealth {
             pool: pool.name.clone(),
             monitor: pool.monitor.as_ref().map(|monitor| monitor.name.clone()),
-            state: pool_state(&endpoints),
+            state: pool_state(pool, &endpoints),
             endpoints,
         }
     }
@@ -136,15 +150,17 @@ impl Reconciler {
     }
 }
 
-fn pool_state(endpoints: &[EndpointHealth]) -> PoolState {
-    let count = |state| endpoints.iter().filter(|endpoint| endpoint.state == state).count();
-    let enabled = endpoints.len() - count(HealthState::Disabled);
+fn pool_state(pool: &Pool, endpoints: &[EndpointHealth]) -> PoolState {
+    let open = |endpoint: &Endpoint| endpoint.enabled && !endpoint.drained && endpoint.weight > 0;
+    let of_open = || pool.endpoints.iter().zip(endpoints).filter(|(endpoint, _)| open(endpoint));
+    let count = |state| of_open().filter(|(_, health)| health.state == state).count();
     let (healthy, unknown) = (count(HealthState::Healthy), count(HealthState::Unknown));
-    if enabled > 0 && healthy == enabled {
-        PoolState::Healthy
-    } else if healthy > 0 {
-        PoolState::Degraded
-    } else if enabled > 0 && unknown == enabled {
+    let minimum = pool.minimum_endpoints as usize;
+    let enabled = endpoints.iter().filter(|health| health.state != HealthState::Disabled);
+    if healthy >= minimum {
+        let all = enabled.into_iter().all(|health| health.state == HealthState::Healthy);
+        if all { PoolState::Healthy } else { PoolState::Degraded }
+    } else if healthy + unknown >= minimum {
         PoolState::Unknown
     } else {
         PoolState::Critical

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use lbx_common::api::{
     Collection, Endpoint, HealthState, Monitor, MonitorKind, Pool, PoolHealth, Prefix, RateLimit, Service,
-    SessionAffinity, TableChange, Tunnel, TunnelStatus, VirtualNetwork,
+    SessionAffinity, SteeringPolicy, TableChange, Tunnel, TunnelStatus, VirtualNetwork,
 };
 use serde_json::Value;
 
@@ -184,6 +184,10 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
     let mut text = Description::default();
     text.line("Pool", &pool.name);
     text.line("Monitor", pool.monitor.as_deref().unwrap_or("none: enabled endpoints count as healthy"));
+    text.line("Minimum endpoints", pool.minimum_endpoints.to_string());
+    if pool.load_shedding > 0 {
+        text.line("Load shedding", format!("{}% of new flows go to the next pool", pool.load_shedding));
+    }
     text.line(
         "Table size",
         pool.table_size.map_or_else(|| "by the number of endpoints".to_owned(), |size| size.to_string()),
@@ -193,7 +197,10 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
         text.line("State", pool_state(state));
         text.member("health", state);
     }
-    let services = facts.config.services.iter().filter(|service| service.pools.contains(&pool.name));
+    let uses = |service: &&Service| {
+        service.pools.iter().chain(&service.fallback_pool).any(|name| *name == pool.name)
+    };
+    let services = facts.config.services.iter().filter(uses);
     text.used_by(services.map(|service| format!("service {}", service.name)).collect());
 
     let health_of = |name: &str| state?.endpoints.iter().find(|endpoint| endpoint.endpoint == name);
@@ -280,23 +287,45 @@ fn service(service: &Service, facts: &Facts) -> Description {
     let change = facts.status.changes.iter().find(|change| change.service == service.name);
     text.line("Table change", change.map_or_else(|| "none under way".to_owned(), table_change));
     text.member("table_change", change);
-    let mut pools = Table::new(["POOL", "STATE", "HEALTHY"]);
+    text.line("Steering", steering(service));
+    let serving = facts.health.services.iter().find(|health| health.service == service.name);
+    let serves = |name: &String| serving.is_some_and(|health| health.serving.contains(name));
+    let mut pools = Table::new(["POOL", "STATE", "HEALTHY", "NEW FLOWS"]);
     let mut states = Vec::new();
-    for name in &service.pools {
+    let fallback = service.fallback_pool.iter().filter(|name| !service.pools.contains(name));
+    for name in service.pools.iter().chain(fallback) {
         let state = pool_health(name, facts);
         pools.row([
             cell(name),
             maybe(state.map(|state| state.state.as_str())),
             maybe(state.map(health::healthy_of_enabled)),
+            cell(if serves(name) { "yes" } else { "no" }),
         ]);
         states.extend(state);
     }
+    text.member("serving", serving);
     text.table("Pools", pools);
     let counters = facts.stats.services.iter().find(|stats| stats.service == service.name);
     text.table("Traffic", stats::service_table(counters));
     text.member("health", states);
     text.member("stats", counters);
     text
+}
+
+/// How pools share the flows.
+fn steering(service: &Service) -> String {
+    let policy = match (service.steering_policy, &service.random_steering) {
+        (SteeringPolicy::Failover, _) => "failover: the first pool that is up".to_owned(),
+        (SteeringPolicy::Random, None) => "random: all pools that are up, alike".to_owned(),
+        (SteeringPolicy::Random, Some(random)) => {
+            let weight =
+                |name: &String| random.pool_weights.get(name).copied().unwrap_or(random.default_weight);
+            let each: Vec<_> = service.pools.iter().map(|name| format!("{name} {}", weight(name))).collect();
+            format!("random: all pools that are up, by weight: {}", each.join(", "))
+        }
+    };
+    let fallback = service.fallback_pool.as_ref();
+    policy + &fallback.map_or_else(String::new, |name| format!("; else {name}, whatever its health"))
 }
 
 /// What keeps flows of one client together.

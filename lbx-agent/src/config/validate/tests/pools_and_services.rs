@@ -103,11 +103,87 @@ fn services_listen_where_nobody_else_does() {
 }
 
 #[test]
-fn a_service_has_one_pool() {
+fn a_service_has_pools_and_each_once() {
     refuses(&[("/services/0/pools", json!([]))], "services[0].pools: the list is empty: name the pool");
     refuses(
-        &[("/services/0/pools", json!(["db", "web"]))],
-        "services[0].pools: several pools per service are not supported yet: name one",
+        &[("/services/0/pools", json!(["db", "db"]))],
+        "services[0].pools[1]: `db` is services[0].pools[0] already: name it once",
+    );
+    refuses(&[("/services/0/pools", json!(["db", "dv"]))], "services[0].pools[1]: there is no pool `dv`");
+    refuses(
+        &[("/services/0/fallback_pool", json!("wed"))],
+        "services[0].fallback_pool: there is no pool `wed`",
+    );
+    let model = accepts(&[
+        ("/services/0/pools", json!(["db", "web"])),
+        ("/services/0/fallback_pool", json!("web")),
+        ("/pools/0/minimum_endpoints", json!(2)),
+        ("/pools/1/load_shedding", json!(100)),
+    ]);
+    let steering = &model.services[0].steering;
+    assert_eq!((steering.pools.as_slice(), steering.fallback), (&[0, 1][..], Some(1)));
+    assert_eq!(steering.all().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!((model.pools[0].minimum_endpoints, model.pools[1].load_shedding), (2, 100));
+    refuses(
+        &[("/pools/0/minimum_endpoints", json!(0))],
+        "pools[0].minimum_endpoints: found 0, expected 1 or more",
+    );
+    refuses(
+        &[("/pools/0/load_shedding", json!(101))],
+        "pools[0].load_shedding: found 101, expected 0 to 100",
+    );
+}
+
+#[test]
+fn weights_of_pools_are_of_pools_that_the_service_has() {
+    let random = |steering: Value| {
+        [
+            ("/services/0/pools", json!(["db", "web"])),
+            ("/services/0/steering_policy", json!("random")),
+            ("/services/0/random_steering", steering),
+        ]
+    };
+    let model = accepts(&random(json!({"default_weight": 0.25, "pool_weights": {"web": 0.5}})));
+    assert_eq!(model.services[0].steering.weights, Some(vec![25, 50]));
+    let without = &random(json!({}))[..2];
+    assert_eq!(accepts(without).services[0].steering.weights, Some(vec![100, 100]));
+    for (steering, expected) in [
+        (json!({"default_weight": 0.001}), "default_weight: found 0.001, expected 0 to 1 in steps of 0.01"),
+        (json!({"pool_weights": {"db": 2}}), "pool_weights.db: found 2, expected 0 to 1"),
+        (
+            json!({"pool_weights": {"dc": 1}}),
+            "pool_weights.dc: `dc` is not in `pools` of this service, which are db, web",
+        ),
+    ] {
+        refuses(&random(steering), &format!("services[0].random_steering.{expected}"));
+    }
+    refuses(&random(json!({"default_weight": 0})), "services[0].random_steering: no pool has any weight");
+    refuses(
+        &[("/services/0/random_steering", json!({}))],
+        "services[0].random_steering: weights are for `steering_policy: random`, and this service has `failover`",
+    );
+}
+
+#[test]
+fn every_pool_of_a_service_fits_it() {
+    let six = json!({"name": "six", "endpoints": [
+        {"name": "a", "virtual_network": "east", "address": "fd00::1"}]});
+    for (field, value) in [("fallback_pool", json!("six")), ("pools[1]", json!(["web", "six"]))] {
+        let pointer = format!("/services/1/{}", field.trim_end_matches("[1]"));
+        refuses(
+            &[("/pools/-", six.clone()), (&pointer, value)],
+            &format!(
+                "services[1].{field}: 203.0.113.1, the address of service `web`, is IPv4, but endpoint `a`"
+            ),
+        );
+    }
+    // The same endpoint in two pools of a service: replies would not say of which.
+    let again = json!({"name": "again", "endpoints": [
+        {"name": "z", "virtual_network": "east", "address": "10.0.0.1", "port": 5432}]});
+    refuses(
+        &[("/pools/-", again), ("/services/0/fallback_pool", json!("again"))],
+        "services[0].listen[0]: tcp/5432 of service `db` reaches 10.0.0.1 port 5432 in virtual network `east` as \
+         endpoint `a` of pool `db` and as endpoint `z` of pool `again`: keep one",
     );
 }
 
@@ -180,7 +256,7 @@ fn limits_have_bounds_and_everything_fits() {
         ("endpoints", 3, "there are 3 endpoints in all pools: raise"),
         ("tunnels", 2, "there are 2 tunnels: raise"),
         ("virtual_networks", 2, "there are 2 virtual networks: raise"),
-        ("table_slots", 2042, "there are 2042 slots in the lookup tables of all pools: raise"),
+        ("table_slots", 2042, "there are 2042 slots in the lookup tables of all pools and services: raise"),
     ] {
         accepts(&[("/limits", json!({limit: right}))]);
         refuses(&[("/limits", json!({limit: right - 1}))], &format!("limits.{limit}: {expected}"));

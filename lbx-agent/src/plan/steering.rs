@@ -1,0 +1,277 @@
+//! Which pools serve a service now, and the table that says so.
+//!
+//! A pool is up while enough of its endpoints take new flows, by what the kernel is told of each. One with endpoints
+//! that have not been probed yet is not passed over before it has had its chance.
+//!
+//! Where several pools share a service, each slot of the table has a pool: by weight, and what a pool sheds or cannot
+//! take goes on to another. In the slot stands what the pool's own table of that size has there. So a pool that goes
+//! down moves its own slots and no other.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use lbx_common::{
+    abi::{ENDPOINT_CLOSED, ENDPOINT_FORCED, ENDPOINT_HEALTHY, ENDPOINT_UNHEALTHY, EndpointEntry},
+    hash::mix,
+    select::sequence,
+};
+
+use super::{
+    endpoints::{Places, health_of, with_health},
+    maglev::{self, Member},
+    tables::{Built, every_slot_has_an_owner, members, takes_new, usable_table},
+};
+use crate::{
+    config::model::{Endpoint, Model, Pool, Service},
+    dataplane::Image,
+};
+
+/// Where the flows of a service go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Serving {
+    /// All to one pool.
+    One(usize),
+    /// Some to each of several.
+    Mixed {
+        /// The pools in the order of the service, with their weights in hundredths.
+        pools: Vec<(usize, u8)>,
+        /// Those of them that are up.
+        up: Vec<usize>,
+        /// Slots of the table.
+        slots: u32,
+    },
+}
+
+impl Serving {
+    /// The pools that get new flows.
+    pub fn pools(&self) -> &[usize] {
+        match self {
+            Self::One(pool) => std::slice::from_ref(pool),
+            Self::Mixed { up, .. } => up,
+        }
+    }
+}
+
+/// The states of pools, and the ids of their endpoints.
+pub struct Pools<'a, F> {
+    model: &'a Model,
+    endpoints: &'a BTreeMap<u16, EndpointEntry>,
+    /// The id of the endpoint in a place of a pool.
+    id: F,
+    /// Of pools that were asked about: many services may have the same.
+    known: RefCell<BTreeMap<usize, Ability>>,
+}
+
+/// What a pool can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ability {
+    Up,
+    /// It may be up as soon as its endpoints have been probed.
+    Undecided,
+    Down,
+}
+
+impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
+    /// From the endpoints' entries.
+    pub fn new(model: &'a Model, endpoints: &'a BTreeMap<u16, EndpointEntry>, id: F) -> Self {
+        Self { model, endpoints, id, known: RefCell::default() }
+    }
+
+    fn entries(&self, index: usize, pool: &'a Pool) -> impl Iterator<Item = &EndpointEntry> {
+        let places = pool.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.enabled);
+        let ids = places.filter_map(move |(place, endpoint)| (self.id)(index, place, endpoint));
+        ids.filter_map(|id| self.endpoints.get(&id))
+    }
+
+    fn ability(&self, index: usize) -> Ability {
+        *self.known.borrow_mut().entry(index).or_insert_with(|| self.find_ability(index))
+    }
+
+    fn find_ability(&self, index: usize) -> Ability {
+        let Some(pool) = self.model.pools.get(index) else { return Ability::Down };
+        let (mut healthy, mut unprobed) = (0, 0);
+        for entry in self.entries(index, pool).filter(|entry| entry.state & ENDPOINT_CLOSED == 0) {
+            healthy += u32::from(entry.state & ENDPOINT_HEALTHY != 0);
+            unprobed += u32::from(is_unprobed(entry));
+        }
+        if healthy >= pool.minimum_endpoints {
+            Ability::Up
+        } else if healthy.saturating_add(unprobed) >= pool.minimum_endpoints {
+            Ability::Undecided
+        } else {
+            Ability::Down
+        }
+    }
+
+    /// Where the flows of a service go.
+    pub fn serving(&self, service: &Service) -> Serving {
+        let steering = &service.steering;
+        let able: Vec<(usize, Ability)> =
+            steering.pools.iter().map(|&pool| (pool, self.ability(pool))).collect();
+        let possible: Vec<usize> =
+            able.iter().filter(|(_, ability)| *ability != Ability::Down).map(|&(pool, _)| pool).collect();
+        let Some(&first) = possible.first() else {
+            // A few endpoints are better than none.
+            let some = |pool: &usize| self.takes_any(*pool);
+            let left = steering.fallback.or_else(|| steering.pools.iter().copied().find(some));
+            return Serving::One(left.or_else(|| steering.pools.first().copied()).unwrap_or_default());
+        };
+        let sheds = |pool: usize| self.model.pools.get(pool).is_some_and(|pool| pool.load_shedding > 0);
+        let pools: Vec<(usize, u8)> = match &steering.weights {
+            Some(weights) => steering.pools.iter().copied().zip(weights.iter().copied()).collect(),
+            // The first that is possible has it all, and what it sheds goes on.
+            None => steering.pools.iter().map(|&pool| (pool, if pool == first { 100 } else { 0 })).collect(),
+        };
+        let is_shared = match steering.weights {
+            Some(_) => steering.pools.len() > 1,
+            None => possible.len() > 1 && sheds(first),
+        };
+        if !is_shared {
+            return Serving::One(first);
+        }
+        Serving::Mixed { pools, up: possible, slots: service.mixed_slots }
+    }
+
+    /// Pools that serve as the last resort, with no endpoint that is healthy: their health is ignored.
+    fn forced(&self) -> BTreeSet<usize> {
+        let last = |service: &Service| {
+            let fallback = service.steering.fallback?;
+            let is_last = !service.steering.pools.iter().any(|&pool| self.ability(pool) != Ability::Down);
+            let pool = self.model.pools.get(fallback)?;
+            let healthy = |entry: &EndpointEntry| {
+                entry.state & ENDPOINT_HEALTHY != 0 && entry.state & ENDPOINT_CLOSED == 0
+            };
+            (is_last && !self.entries(fallback, pool).any(healthy)).then_some(fallback)
+        };
+        self.model.services.iter().filter_map(last).collect()
+    }
+
+    /// Ids of endpoints of these pools whose entries do not say whether they are forced, as they should.
+    pub fn to_force(&self, pools: impl Iterator<Item = usize>) -> Vec<u16> {
+        let forced = self.forced();
+        let of_pools = pools.filter_map(|index| Some((index, self.model.pools.get(index)?)));
+        let each = of_pools.flat_map(|(index, pool)| {
+            let places = pool.endpoints.iter().enumerate();
+            places.filter_map(move |(place, endpoint)| Some((index, (self.id)(index, place, endpoint)?)))
+        });
+        let differs = |&(index, id): &(usize, u16)| {
+            let entry = self.endpoints.get(&id);
+            entry.is_some_and(|entry| (entry.state & ENDPOINT_FORCED != 0) != forced.contains(&index))
+        };
+        each.filter(differs).map(|(_, id)| id).collect()
+    }
+
+    fn takes_any(&self, index: usize) -> bool {
+        let pool = self.model.pools.get(index);
+        pool.is_some_and(|pool| self.entries(index, pool).any(takes_new))
+    }
+
+    /// The slots of a table, and how many there are; `None` where nothing has any weight.
+    pub fn table(&self, serving: &Serving, built: &Built) -> Option<(Arc<[u16]>, u32)> {
+        match serving {
+            &Serving::One(index) => {
+                let slots = self.model.pools.get(index)?.table_size;
+                Some((usable_table(&self.members(index), slots, self.endpoints, built)?, slots))
+            }
+            Serving::Mixed { pools, up, slots } => Some((self.mixed(pools, up, *slots, built)?, *slots)),
+        }
+    }
+
+    fn members(&self, index: usize) -> Vec<Member> {
+        let id = |place, endpoint: &Endpoint| (self.id)(index, place, endpoint);
+        self.model.pools.get(index).map(|pool| members(pool, self.model, id)).unwrap_or_default()
+    }
+
+    /// The table in which pools share the slots.
+    fn mixed(&self, pools: &[(usize, u8)], up: &[usize], slots: u32, built: &Built) -> Option<Arc<[u16]>> {
+        let mix_of = |table_of: &dyn Fn(usize) -> Option<Arc<[u16]>>| -> Option<Vec<u16>> {
+            let tables: BTreeMap<usize, Arc<[u16]>> =
+                up.iter().filter_map(|&pool| Some((pool, table_of(pool)?))).collect();
+            let shares = self.shares(pools, &tables, slots, built)?;
+            let slot = |(slot, pool): (usize, &usize)| tables.get(pool)?.get(slot).copied();
+            shares.iter().enumerate().map(slot).collect()
+        };
+        let whole = mix_of(&|pool| usable_table(&self.members(pool), slots, self.endpoints, built))?;
+        let takes_new = |id: u16| self.endpoints.get(&id).is_some_and(takes_new);
+        // What has not been probed yet is waited for.
+        let is_open = |id: u16| takes_new(id) || self.endpoints.get(&id).is_some_and(is_unprobed);
+        if every_slot_has_an_owner(&whole, is_open) {
+            return Some(whole.into());
+        }
+        let usable = |pool: usize| -> Vec<Member> {
+            self.members(pool).into_iter().filter(|member| takes_new(member.id)).collect()
+        };
+        let rest = mix_of(&|pool| built.table(&usable(pool), slots)).unwrap_or(whole);
+        Some(rest.into())
+    }
+
+    /// The pool of each slot.
+    fn shares(
+        &self,
+        pools: &[(usize, u8)],
+        tables: &BTreeMap<usize, Arc<[u16]>>,
+        slots: u32,
+        built: &Built,
+    ) -> Option<Vec<usize>> {
+        let member = |(place, &(pool, weight)): (usize, &(usize, u8))| {
+            let identity = identity_of(self.model.pools.get(pool)?);
+            Some(Member { identity, weight, id: u16::try_from(place).ok()? })
+        };
+        let by_weight: Vec<Member> = pools.iter().enumerate().filter_map(member).collect();
+        let by_weight = built.table(&by_weight, slots)?;
+        let pool_at = |place: u16| pools.get(usize::from(place)).map(|&(pool, _)| pool);
+        // In the order of the service, from one to the next that has a table.
+        let there: Vec<usize> =
+            pools.iter().map(|&(pool, _)| pool).filter(|pool| tables.contains_key(pool)).collect();
+        let first = *there.first()?;
+        let able = |slot: u32| {
+            let place = by_weight.get(slot as usize)?;
+            pool_at(*place).filter(|pool| tables.contains_key(pool))
+        };
+        let share = |slot: u32| {
+            let chosen = able(slot).or_else(|| sequence(slot, slots).find_map(able)).unwrap_or(first);
+            self.after_shedding(chosen, slot, &there)
+        };
+        Some((0..slots).map(share).collect())
+    }
+
+    /// The pool that a slot goes on to, where its own one sheds it.
+    fn after_shedding(&self, chosen: usize, slot: u32, there: &[usize]) -> usize {
+        let at = there.iter().position(|&pool| pool == chosen).unwrap_or_default();
+        let mut in_turn = there.iter().cycle().skip(at).take(there.len());
+        let keeps = |&&index: &&usize| {
+            let pool = self.model.pools.get(index).filter(|pool| pool.load_shedding > 0);
+            pool.is_none_or(|pool| percent_of(slot, identity_of(pool)) >= u64::from(pool.load_shedding))
+        };
+        in_turn.find(keeps).copied().unwrap_or(chosen)
+    }
+}
+
+/// Has the endpoints of pools that serve as the last resort take flows whatever their health, and no others.
+pub(super) fn force(model: &Model, places: &Places, now_ns: u64, image: &mut Image) {
+    let pools = Pools::new(model, &image.endpoints, |pool, place, _| places.id(pool, place));
+    for id in pools.to_force(0..model.pools.len()) {
+        if let Some(entry) = image.endpoints.get_mut(&id) {
+            let turned = EndpointEntry { state: entry.state ^ ENDPOINT_FORCED, ..*entry };
+            *entry = with_health(turned, health_of(&turned), now_ns);
+        }
+    }
+}
+
+/// What a pool is on all nodes.
+fn identity_of(pool: &Pool) -> u64 {
+    maglev::identity(pool.name.bytes().map(u64::from))
+}
+
+/// Whether nothing is known of an endpoint yet that may take flows.
+const fn is_unprobed(entry: &EndpointEntry) -> bool {
+    entry.state & (ENDPOINT_HEALTHY | ENDPOINT_UNHEALTHY | ENDPOINT_CLOSED) == 0
+}
+
+/// A number below 100 for a slot and a pool, evenly spread over the slots.
+const fn percent_of(slot: u32, pool: u64) -> u64 {
+    ((mix(slot as u64 ^ pool) >> 32) * 100) >> 32
+}
