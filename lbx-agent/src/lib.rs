@@ -7,6 +7,7 @@ pub mod dataplane;
 pub mod health;
 mod heap;
 pub mod lifecycle;
+pub mod metrics;
 pub mod net;
 pub mod plan;
 pub mod privileges;

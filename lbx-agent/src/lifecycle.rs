@@ -5,6 +5,8 @@
 //! in the kernel stays and goes on forwarding, unless asked otherwise.
 
 use std::{
+    io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,6 +16,7 @@ use anyhow::{Context, anyhow, bail};
 use lbx_common::api::Config;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -24,6 +27,7 @@ use crate::{
     api::{self, YamlLoader},
     config::{self, model::Model},
     health::HealthChecker,
+    metrics,
     net::{devices, netlink, next_hop, path_mtu, probe_path::LBX0},
     privileges,
     reconcile::{Found, Handle, Inputs, Kernel, KernelError, Outputs, Reconciler, Start},
@@ -45,6 +49,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Socket of the API.
     pub socket: PathBuf,
+    /// Port of this machine for metrics, beside the socket.
+    pub metrics: Option<SocketAddr>,
     /// Remove everything from the kernel at the end.
     pub detach_on_exit: bool,
 }
@@ -54,6 +60,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     privileges::check()?;
     raise_descriptor_limit();
     let socket = api::bind(&options.socket)?;
+    let metrics_port = match options.metrics {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
     let (store, revision, model) = open_store(&options)?;
     let seed = seed::load_or_make(model.config.node.hash_seed.as_deref(), &options.state_dir)?;
     let netlink = netlink::connect()?;
@@ -98,7 +108,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut listener = path_mtu::spawn(stop.checkers.clone(), heard)?;
     let mut devices = devices::spawn(stop.checkers.clone(), told)?;
     let yaml = YamlLoader { load: config::load_yaml, locate: config::locate };
-    let mut server = tokio::spawn(api::serve(socket, handle, yaml, stop.api.clone()));
+    let mut server = tokio::spawn(answer(socket, metrics_port, handle, yaml, stop.api.clone()));
     tracing::info!(adopted, revision, socket = %options.socket.display(), "ready");
     service_manager::ready(revision);
 
@@ -128,6 +138,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!("detached");
     }
     result
+}
+
+/// Serves the API, and the page of metrics where it has a port.
+async fn answer(
+    socket: api::Socket,
+    metrics_port: Option<TcpListener>,
+    handle: Handle,
+    yaml: YamlLoader,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let Some(port) = metrics_port else { return api::serve(socket, handle, yaml, shutdown).await };
+    let page = metrics::serve(port, handle.clone(), shutdown.clone());
+    tokio::try_join!(api::serve(socket, handle, yaml, shutdown), page).map(drop)
 }
 
 /// Removes everything that lbx put into the kernel.

@@ -1,6 +1,6 @@
 //! Command line of the agent.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use lbx_agent::lifecycle::{self, Options};
@@ -33,6 +33,9 @@ enum Command {
         /// Unix socket of the API.
         #[arg(long, value_name = "PATH", default_value = "/run/lbx/agent.sock", env = "LBX_SOCKET")]
         socket: PathBuf,
+        /// Address and port of this machine for Prometheus, as 127.0.0.1:9469; the socket has `/metrics` as well.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        metrics: Option<SocketAddr>,
         /// Remove everything from the kernel when the agent ends: forwarding stops.
         #[arg(long)]
         detach_on_exit: bool,
@@ -61,8 +64,8 @@ async fn main() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let result = match arguments.command {
-        Command::Run { config, state_dir, bpffs, socket, detach_on_exit } => {
-            lifecycle::run(Options { config, state_dir, bpffs, socket, detach_on_exit }).await
+        Command::Run { config, state_dir, bpffs, socket, metrics, detach_on_exit } => {
+            lifecycle::run(Options { config, state_dir, bpffs, socket, metrics, detach_on_exit }).await
         }
         Command::Detach { bpffs, socket } => lifecycle::detach(&bpffs, &socket).await,
         Command::Check { config } => lifecycle::check(&config),

@@ -5,6 +5,7 @@
 //! of something the user has.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -104,6 +105,7 @@ pub fn ensure(workspace: &Workspace, scope: Scope) -> Result<ToolChain> {
     if scope == Scope::Test {
         component("fmt", "rustfmt", "checks the layout of the code")?;
         component("clippy", "clippy", "checks the code for mistakes")?;
+        promtool(workspace)?;
     }
     match toolchain::find(workspace) {
         Ok(tool_chain) => Ok(tool_chain),
@@ -184,6 +186,37 @@ pub fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
     Ok(own)
 }
 
+/// Takes `promtool` out of Debian's package for this checkout, where it is not there. The package itself would start a
+/// server.
+fn promtool(workspace: &Workspace) -> Result<()> {
+    let own = workspace.tools().join("bin/promtool");
+    if own.exists() || process::find_program("promtool").is_some() {
+        return Ok(());
+    }
+    let remedy = "`promtool` is missing, which checks the metrics: put it into PATH, it is in Debian's package prometheus";
+    if process::find_program("apt-get").is_none() {
+        bail!(remedy);
+    }
+    let folder = workspace.tools().join("promtool-package");
+    std::fs::create_dir_all(&folder)?;
+    let download = || {
+        let mut apt = process::command("apt-get");
+        apt.args(["-q", "-o", "APT::Sandbox::User=root", "download", "prometheus"]).current_dir(&folder);
+        process::step("download promtool", "checks the metrics; 19 MB", &mut apt)
+    };
+    if download().is_err() {
+        refresh_packages(Privilege::now())?;
+        download().context(remedy)?;
+    }
+    let package = std::fs::read_dir(&folder)?.next().context(remedy)??.path();
+    let mut unpack = process::command("dpkg-deb");
+    unpack.arg("--extract").arg(&package).arg(&folder);
+    process::step("unpack promtool", "for this checkout alone", &mut unpack).context(remedy)?;
+    std::fs::create_dir_all(workspace.tools().join("bin"))?;
+    std::fs::rename(folder.join("usr/bin/promtool"), &own).context(remedy)?;
+    std::fs::remove_dir_all(&folder).context("cannot remove the rest of the package")
+}
+
 /// Installs packages, or says which they are where apt or root is missing.
 fn apt_install(packages: &[&str], why: &str) -> Result<()> {
     let list = packages.join(" ");
@@ -191,24 +224,28 @@ fn apt_install(packages: &[&str], why: &str) -> Result<()> {
         bail!("there is no apt-get here: install what Debian has as {list} ({why}), then run this again");
     }
     let privilege = Privilege::now();
-    let apt = || -> Result<_> {
-        let mut apt = privilege.command("env".as_ref(), &format!("install {list}"))?;
-        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]);
-        apt.args(["-o", "Dpkg::Use-Pty=0"]);
-        Ok(apt)
-    };
     let remedy =
         || format!("install by hand: apt-get update && apt-get install --no-install-recommends {list}");
-    if let Err(error) =
-        process::step("refresh the list of packages", "to install the next", apt()?.arg("update"))
-    {
+    if let Err(error) = refresh_packages(privilege) {
         // One mirror of several may be out of reach; whether that matters shows in the next step.
         eprintln!("    {error:#}");
     }
     // A user who has Debian's older rustc keeps it: apt then refuses instead of replacing it.
-    let mut install = apt()?;
+    let mut install = apt_get(privilege, &format!("install {list}"))?;
     install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages);
     process::step(&format!("install {list}"), why, &mut install).with_context(remedy)
+}
+
+fn refresh_packages(privilege: Privilege) -> Result<()> {
+    let mut update = apt_get(privilege, "refresh the list of packages")?;
+    process::step("refresh the list of packages", "to install the next", update.arg("update"))
+}
+
+fn apt_get(privilege: Privilege, why: &str) -> Result<Command> {
+    let mut apt = privilege.command("env".as_ref(), why)?;
+    apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]);
+    apt.args(["-o", "Dpkg::Use-Pty=0"]);
+    Ok(apt)
 }
 
 fn by_hand(workspace: &Workspace) -> String {

@@ -20,7 +20,10 @@ use super::{
     error::ApiError,
     extract::{Body, CollectionPath, FlowFilter, ObjectPath, WriteOptions, no_such_path},
 };
-use crate::control::{Control, RefusedError, TrialOf};
+use crate::{
+    control::{Control, RefusedError, TrialOf},
+    metrics,
+};
 
 /// Largest body: a configuration of 65,535 endpoints is about 10 MB.
 pub(super) const BODY_LIMIT_BYTES: usize = 64 << 20;
@@ -39,6 +42,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
     let collection = || get(list::<C>).post(create::<C>);
     let object = || get(read::<C>).put(put::<C>).patch(patch::<C>).delete(delete::<C>);
     Router::new()
+        .route("/metrics", get(metrics::<C>))
         .route("/v1/config", get(read_config::<C>).put(write_config::<C>))
         .route("/v1/health", get(health::<C>))
         .route("/v1/flows", get(flows::<C>))
@@ -265,6 +269,10 @@ fn full_name<'a>(text: &'a str, what: &str, form: &str) -> Result<(&'a str, &'a 
 
 async fn stats<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatsReport>, ApiError> {
     Ok(Json(api.control.stats().await?))
+}
+
+async fn metrics<C: Control>(State(api): State<Api<C>>) -> Result<impl IntoResponse, ApiError> {
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::scrape(&api.control).await?))
 }
 
 async fn flows<C: Control>(

@@ -11,6 +11,8 @@
 //! | `/v1/virtual_networks/{name}/tunnels[/{name}]` | as above |
 //! | `/v1/pools/{name}/endpoints[/{name}]` | as above |
 //! | `/v1/tunnels`, `/v1/endpoints` | GET: all, each with its parent's name |
+//! | `/v1/monitors/{name}/test` | POST: one probe now |
+//! | `/metrics` | GET: for Prometheus |
 //! | `/v1/health`, `/v1/flows`, `/v1/stats`, `/v1/status` | GET |
 //!
 //! Answers carry the revision as `ETag`; writes take it as `If-Match`, and `?dry_run=true` checks only.

@@ -15,6 +15,8 @@ use super::{
     state::{Outcome, Thresholds, Verdict},
 };
 
+use crate::metrics::own::{ProbeResult, count_probe};
+
 /// Probes until the target's channel or `tx` is closed.
 pub(super) async fn run(
     device: Option<Arc<str>>,
@@ -90,6 +92,12 @@ async fn probe(device: Option<&str>, target: &Target, due: Instant, verdict: &mu
         Err(error @ ProbeError::Endpoint(_)) => (error.to_string(), None, Some(Outcome::Failure)),
         Err(error @ ProbeError::Host(_)) => (error.to_string(), None, None),
     };
+    let counted = match outcome {
+        Some(Outcome::Success) => ProbeResult::Success,
+        Some(Outcome::Failure) => ProbeResult::Failure,
+        None => ProbeResult::NotProbed,
+    };
+    count_probe(target.monitor.kind, counted, round_trip);
     let changed = outcome.is_some_and(|outcome| verdict.observe(outcome, thresholds, at));
     let Target { key, source, address, .. } = target.clone();
     Observation { key, source, address, state: verdict.state(), reason, round_trip, changed, at }

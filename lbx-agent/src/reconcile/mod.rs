@@ -49,6 +49,7 @@ use crate::{
     dataplane::{Image, Sizes, apply, diff},
     health::{Observation, Target},
     heap,
+    metrics::own::count_pass,
     net::{
         devices::Changed,
         next_hop::{NextHop, NextHopEvent},
@@ -272,7 +273,8 @@ impl Reconciler {
 
     /// Plans, where that was not done before, and makes the maps so.
     fn converge(&mut self, planned: Option<Image>) -> Result<(), KernelError> {
-        self.retry = Some(Instant::now() + RETRY);
+        let began = Instant::now();
+        self.retry = Some(began + RETRY);
         self.verdicts = Verdicts::default();
         let wanted = match planned {
             Some(planned) => planned,
@@ -294,6 +296,7 @@ impl Reconciler {
         self.deadline =
             plan::next_deadline_ns(&self.image).map(|deadline_ns| Instant::now() + left(deadline_ns));
         self.retry = None;
+        count_pass(began.elapsed());
         self.schedule_sweep();
         Ok(())
     }

@@ -50,6 +50,17 @@ pub enum Role {
     Both,
 }
 
+impl Role {
+    /// Name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Underlay => "underlay",
+            Self::Both => "both",
+        }
+    }
+}
+
 /// How an XDP program is attached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,0 +1,81 @@
+//! What the agent counts of its own work.
+
+use std::{sync::LazyLock, time::Duration};
+
+use lbx_common::api::MonitorKind;
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
+
+use super::page::Page;
+
+/// What came of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// It was answered as it should be.
+    Success,
+    /// It was not.
+    Failure,
+    /// This host could not send it.
+    NotProbed,
+}
+
+/// Upper bounds of the times that are told apart, in seconds.
+const PASS_SECONDS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+const ROUND_TRIP_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
+
+/// All that is counted here. The names and labels are constants, which the tests check.
+struct Own {
+    probes: IntCounterVec,
+    round_trips: Histogram,
+    passes: Histogram,
+}
+
+static OWN: LazyLock<Option<Own>> = LazyLock::new(|| {
+    let histogram = |name: &str, help: &str, buckets: &[f64]| {
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).ok()
+    };
+    Some(Own {
+        probes: IntCounterVec::new(
+            Opts::new("lbx_probes_total", "Probes by type of their monitor, and by what came of them."),
+            &["type", "result"],
+        )
+        .ok()?,
+        round_trips: histogram(
+            "lbx_probe_round_trip_seconds",
+            "Time that answers to probes took.",
+            &ROUND_TRIP_SECONDS,
+        )?,
+        passes: histogram(
+            "lbx_reconcile_duration_seconds",
+            "Time that passes over the kernel's maps took: planning and writing.",
+            &PASS_SECONDS,
+        )?,
+    })
+});
+
+/// Counts a probe.
+pub fn count_probe(kind: MonitorKind, result: ProbeResult, round_trip: Option<Duration>) {
+    let Some(own) = &*OWN else { return };
+    let result = match result {
+        ProbeResult::Success => "success",
+        ProbeResult::Failure => "failure",
+        ProbeResult::NotProbed => "not_probed",
+    };
+    own.probes.with_label_values(&[kind.as_str(), result]).inc();
+    if let Some(round_trip) = round_trip {
+        own.round_trips.observe(round_trip.as_secs_f64());
+    }
+}
+
+/// Counts a pass over the maps.
+pub fn count_pass(took: Duration) {
+    if let Some(own) = &*OWN {
+        own.passes.observe(took.as_secs_f64());
+    }
+}
+
+pub(super) fn add_to(page: &Page) -> prometheus::Result<()> {
+    let Some(own) = &*OWN else { return Ok(()) };
+    page.add(Box::new(own.probes.clone()))?;
+    page.add(Box::new(own.round_trips.clone()))?;
+    page.add(Box::new(own.passes.clone()))
+}
