@@ -1,8 +1,8 @@
 //! What the API may ask of the running agent: the seam between `api` and `reconcile`.
 
 use lbx_common::api::{
-    Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Mistake, Revision, StatsReport,
-    StatusReport, TrialReport,
+    Config, ConfigDocument, ExplainReport, ExplainRequest, FlowQuery, FlowsReport, HealthReport, Mistake,
+    Revision, StatsReport, StatusReport, TrialReport,
 };
 
 /// Why the agent refused. Nothing has changed then.
@@ -69,6 +69,12 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Health of all endpoints.
     fn health(&self) -> impl Future<Output = Result<HealthReport, RefusedError>> + Send;
+
+    /// Says what would become of a client's packet, and why.
+    fn explain(
+        &self,
+        request: ExplainRequest,
+    ) -> impl Future<Output = Result<ExplainReport, RefusedError>> + Send;
 
     /// Probes once, now, by the monitor of that name. Names that are not configured are a failure.
     fn try_monitor(

@@ -6,10 +6,14 @@ mod service_fields;
 mod unset;
 mod verbs;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use lbx_common::api::{DEFAULT_FLOWS, FlowQuery, MAX_FLOWS, Prefix, PrefixError, Revision};
+use lbx_common::api::{DEFAULT_FLOWS, FlowQuery, MAX_FLOWS, Prefix, PrefixError, Protocol, Revision};
 
 pub use self::{
     names::{Kind, ObjectName},
@@ -30,6 +34,7 @@ Examples:
   lbx-ctl create endpoint web/a --vnet east --address 10.0.0.10 --port 80
   lbx-ctl create service web --address 203.0.113.80 --listen tcp/80 --pool web
   lbx-ctl health --watch
+  lbx-ctl explain --from 192.0.2.7:5555 --to 203.0.113.80:80/tcp
   lbx-ctl set endpoint web/a --weight 0.3
   lbx-ctl endpoint drain web/a --wait
   lbx-ctl export > lbx.yaml && lbx-ctl apply -f lbx.yaml --dry-run";
@@ -181,6 +186,23 @@ Examples:
   lbx-ctl flows --endpoint web/a
   lbx-ctl flows --service web --client 203.0.113.0/24 --limit 1000")]
     Flows(FlowFilter),
+    /// Say what would become of a client's packet, and why
+    #[command(after_help = "\
+Examples:
+  lbx-ctl explain --from 192.0.2.7:5555 --to 203.0.113.80:443/tcp
+  lbx-ctl explain --from [2001:db8::7]:5555 --to [2001:db8:203::1]:53/udp
+  lbx-ctl explain --from 192.0.2.7:5555 --to 203.0.113.80:443/tcp --established")]
+    Explain {
+        /// Address and port of the client
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        from: SocketAddr,
+        /// Address and port of a service, and the protocol
+        #[arg(long, value_name = "ADDRESS:PORT/PROTOCOL", value_parser = destination)]
+        to: (SocketAddr, Protocol),
+        /// A packet of an established TCP connection instead of the one that begins it
+        #[arg(long)]
+        established: bool,
+    },
     /// Show the agent, its interfaces, tunnels and maps
     #[command(after_help = "\
 Example:
@@ -295,6 +317,13 @@ impl From<FlowFilter> for FlowQuery {
     fn from(FlowFilter { service, endpoint, client, limit }: FlowFilter) -> Self {
         Self { service, endpoint, client, limit }
     }
+}
+
+fn destination(text: &str) -> Result<(SocketAddr, Protocol), String> {
+    let wrong = || "write it as 203.0.113.80:443/tcp or [2001:db8::1]:53/udp".to_owned();
+    let (address, protocol) = text.rsplit_once('/').ok_or_else(wrong)?;
+    let protocol = Protocol::ALL.into_iter().find(|one| one.as_str() == protocol).ok_or_else(wrong)?;
+    Ok((address.parse().map_err(|_| wrong())?, protocol))
 }
 
 fn clients(text: &str) -> Result<Prefix, PrefixError> {

@@ -3,6 +3,7 @@
 mod apply;
 mod describe;
 mod drain;
+mod explain;
 mod flows;
 mod get;
 mod health;
@@ -12,7 +13,7 @@ mod trial;
 mod write;
 
 use clap::CommandFactory;
-use lbx_common::api::Collection;
+use lbx_common::api::{Collection, ExplainRequest};
 use reqwest::Method;
 
 use crate::{
@@ -70,6 +71,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         }
         Command::Monitor { action: MonitorAction::Test { name, target } } => {
             trial::run(&context, &name, target).await
+        }
+        Command::Explain { from, to: (to, protocol), established } => {
+            explain::run(&context, ExplainRequest { from, to, protocol, established }).await
         }
         Command::Flows(filter) => flows::run(&context, filter.into()).await,
         Command::Apply { file, write } => apply::apply(&context, &file, write).await,

@@ -8,8 +8,9 @@ use axum::{
     routing::{get, post},
 };
 use lbx_common::api::{
-    Collection, Config, ConfigDocument, FlowsReport, HealthReport, ListedEndpoint, ListedTunnel, Revision,
-    StatsReport, StatusReport, TrialReport, TrialRequest, WriteReport,
+    Collection, Config, ConfigDocument, ExplainReport, ExplainRequest, FlowsReport, HealthReport,
+    ListedEndpoint, ListedTunnel, Revision, StatsReport, StatusReport, TrialReport, TrialRequest,
+    WriteReport,
 };
 use serde_json::Value;
 
@@ -48,6 +49,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .route("/v1/flows", get(flows::<C>))
         .route("/v1/stats", get(stats::<C>))
         .route("/v1/status", get(status::<C>))
+        .route("/v1/explain", post(explain::<C>))
         .route("/v1/monitors/{name}/test", post(test::<C>))
         .route("/v1/{collection}", collection())
         .route("/v1/{collection}/{name}", object())
@@ -228,6 +230,18 @@ fn accepted(report: WriteReport, status: StatusCode) -> Response {
 
 async fn health<C: Control>(State(api): State<Api<C>>) -> Result<Json<HealthReport>, ApiError> {
     Ok(Json(api.control.health().await?))
+}
+
+async fn explain<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<Json<ExplainReport>, ApiError> {
+    let request: ExplainRequest = serde_json::from_value(body.json()?).map_err(|error| {
+        ApiError::Malformed(format!(
+            "{error}: write `{{\"from\": \"192.0.2.1:5555\", \"to\": \"203.0.113.80:443\", \"protocol\": \"tcp\"}}`"
+        ))
+    })?;
+    if request.from.is_ipv4() != request.to.is_ipv4() {
+        return Err(ApiError::Malformed("`from` and `to` are of different families".to_owned()));
+    }
+    Ok(Json(api.control.explain(request).await?))
 }
 
 async fn test<C: Control>(

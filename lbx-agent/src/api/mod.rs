@@ -12,6 +12,7 @@
 //! | `/v1/pools/{name}/endpoints[/{name}]` | as above |
 //! | `/v1/tunnels`, `/v1/endpoints` | GET: all, each with its parent's name |
 //! | `/v1/monitors/{name}/test` | POST: one probe now |
+//! | `/v1/explain` | POST: what would become of a packet |
 //! | `/metrics` | GET: for Prometheus |
 //! | `/v1/health`, `/v1/flows`, `/v1/stats`, `/v1/status` | GET |
 //!

@@ -6,8 +6,8 @@ use std::{
 };
 
 use lbx_common::api::{
-    Change, ChangeAction, Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Mistake, Problem,
-    Revision, StatsReport, StatusReport, TrialReport, WriteReport,
+    Change, ChangeAction, Config, ConfigDocument, ExplainReport, ExplainRequest, FlowQuery, FlowsReport,
+    HealthReport, Mistake, Problem, Revision, StatsReport, StatusReport, TrialReport, WriteReport,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -85,6 +85,10 @@ impl Control for FakeAgent {
 
     async fn health(&self) -> Result<HealthReport, RefusedError> {
         Ok(HealthReport::default())
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<ExplainReport, RefusedError> {
+        Ok(ExplainReport { why: vec![format!("{request:?}")], ..ExplainReport::default() })
     }
 
     async fn try_monitor(&self, monitor: String, of: TrialOf) -> Result<TrialReport, RefusedError> {
@@ -228,6 +232,26 @@ async fn reports_are_served_as_json() {
         json!({"services": [], "endpoints": [], "drops": [], "flows": []})
     );
     assert_eq!(server.get("/v1/status").await["revision"], 7);
+}
+
+#[tokio::test]
+async fn a_packet_is_explained_where_it_makes_sense() {
+    let server = Server::start();
+    let explain = |body: Value| server.request(Method::POST, "/v1/explain").json(&body);
+    let body =
+        json!({"from": "192.0.2.1:5555", "to": "203.0.113.80:80", "protocol": "tcp", "established": true});
+    let report: ExplainReport = explain(body).send().await.unwrap().json().await.unwrap();
+    assert!(report.why[0].contains("established: true") && report.why[0].contains("Tcp"), "{report:?}");
+    for (body, word) in [
+        (json!({"from": "192.0.2.1", "to": "203.0.113.80:80", "protocol": "tcp"}), "socket address"),
+        (json!({"from": "192.0.2.1:1", "to": "[2001:db8::1]:80", "protocol": "udp"}), "different families"),
+        (json!({"from": "192.0.2.1:1", "to": "203.0.113.80:80", "protocol": "sctp"}), "sctp"),
+        (json!({"to": "203.0.113.80:80", "protocol": "tcp"}), "from"),
+    ] {
+        let problem = server.refused(explain(body.clone())).await;
+        assert_eq!(problem.kind, "invalid", "{body}");
+        assert!(problem.detail.contains(word), "{body}: {}", problem.detail);
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ impl Reconciler {
                 drop(answer.send(self.check(*config).map(|_| ())));
             }
             Command::Health(answer) => drop(answer.send(self.health_report())),
+            Command::Explain(request, answer) => drop(answer.send(self.explain(&request))),
             Command::Trial(monitor, of, answer) => drop(answer.send(self.trial(&monitor, &of))),
             Command::Stats(answer) => drop(answer.send(self.stats_report())),
             Command::Flows(query, answer) => drop(answer.send(self.flows_report(&query))),

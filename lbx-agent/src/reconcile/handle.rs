@@ -1,8 +1,8 @@
 //! The way from the API to the task: commands with a place for the answer.
 
 use lbx_common::api::{
-    Config, ConfigDocument, FlowQuery, FlowsReport, HealthReport, Revision, StatsReport, StatusReport,
-    TrialReport,
+    Config, ConfigDocument, ExplainReport, ExplainRequest, FlowQuery, FlowsReport, HealthReport, Revision,
+    StatsReport, StatusReport, TrialReport,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,8 @@ pub enum Command {
     Validate(Box<Config>, oneshot::Sender<Result<(), RefusedError>>),
     /// Health.
     Health(oneshot::Sender<HealthReport>),
+    /// What would become of a packet.
+    Explain(ExplainRequest, oneshot::Sender<Result<ExplainReport, RefusedError>>),
     /// The probe that a trial of this monitor makes.
     Trial(String, TrialOf, oneshot::Sender<Result<Trial, RefusedError>>),
     /// Counters.
@@ -65,6 +67,10 @@ impl Control for Handle {
 
     async fn health(&self) -> Result<HealthReport, RefusedError> {
         self.ask(Command::Health).await
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<ExplainReport, RefusedError> {
+        self.ask(|answer| Command::Explain(request, answer)).await?
     }
 
     async fn try_monitor(&self, monitor: String, of: TrialOf) -> Result<TrialReport, RefusedError> {

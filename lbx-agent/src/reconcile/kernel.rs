@@ -106,6 +106,11 @@ impl Kernel {
         })
     }
 
+    /// What programs alone write.
+    pub const fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
     /// Fills the maps with what `wanted` says and with what flows need of those before.
     pub fn fill_beside(&mut self, wanted: &Image) -> Result<(), KernelError> {
         tracing::info!(

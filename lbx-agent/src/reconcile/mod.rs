@@ -5,6 +5,7 @@
 
 mod change;
 mod devices;
+mod explain;
 mod findings;
 mod handle;
 mod kernel;

@@ -15,6 +15,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All protocols.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
     /// Name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {

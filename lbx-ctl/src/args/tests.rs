@@ -27,6 +27,7 @@ fn request(line: &str) -> (String, Value) {
         | Command::Health { .. }
         | Command::Flows(_)
         | Command::Monitor { .. }
+        | Command::Explain { .. }
         | Command::Stats { .. }
         | Command::Status
         | Command::Completion { .. } => None,
@@ -241,6 +242,9 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("lbx-ctl create monitor m --expected-codes ok", "`2xx`"),
         ("lbx-ctl create monitor m --header a", "NAME: VALUE"),
         (r"lbx-ctl create monitor m --payload \q", r"`\q` is no escape"),
+        ("lbx-ctl explain --from 192.0.2.7 --to 192.0.2.8:1/tcp", "socket address"),
+        ("lbx-ctl explain --from 192.0.2.7:1 --to 192.0.2.8:1", "203.0.113.80:443/tcp"),
+        ("lbx-ctl explain --from 192.0.2.7:1 --to 192.0.2.8:1/icmp", "203.0.113.80:443/tcp"),
         ("lbx-ctl monitor test m --endpoint web/a --tunnel east/a", "cannot be used with"),
         ("lbx-ctl create vnet east --vni 0", "1..="),
         ("lbx-ctl set pool web --minimum-endpoints 0", "1..="),

@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -22,14 +23,16 @@ use aya::{
 use lbx_agent::{
     config::{self, model::Model},
     dataplane::{Counters as _, Image, KnownRoutes, Loaded, Pins, Sizes, apply, diff, load},
+    explain::{self, Facts, LiveTables},
     plan::{endpoint_ids, listener_ids},
 };
 use lbx_common::{
     abi::{map_name, program_name},
-    api::{Config, Traffic},
+    api::{Config, ExplainReport, ExplainRequest, Traffic},
     reason::DropReason,
     track::Event,
 };
+use nix::time::{ClockId, clock_gettime};
 
 pub use self::devices::{Devices, planned};
 pub use self::host::{HostOutcome, HostPipeline};
@@ -201,6 +204,18 @@ impl Lab {
     /// Runs the pipeline on the host over a frame, with the maps as they are.
     pub fn run_on_host(&self, on: On, frame: &[u8]) -> HostOutcome {
         self.host.run(on, frame)
+    }
+
+    /// Explains a packet over the maps as they are.
+    pub fn explain(&self, request: &ExplainRequest) -> Result<(explain::Outcome, ExplainReport)> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+        let now_ns = u64::try_from(Duration::from(now).as_nanos())?;
+        let tables = LiveTables::new(&self.loaded.memory, &self.loaded.remembered, now_ns);
+        let outcome = explain::run(&tables, &explain::frame(request)?);
+        let ids = endpoint_ids(&self.model, &self.image);
+        let facts = Facts { model: &self.model, image: &self.image, ids: &ids };
+        let report = explain::describe(facts, request, &tables, &outcome);
+        Ok((outcome, report))
     }
 
     /// A loaded program.

@@ -1,0 +1,19 @@
+//! Explains a packet over the maps as they are.
+
+use lbx_common::api::{ExplainReport, ExplainRequest};
+
+use super::{Reconciler, now_ns};
+use crate::{
+    control::RefusedError,
+    explain::{Facts, LiveTables, describe, frame, run},
+};
+
+impl Reconciler {
+    pub(super) fn explain(&self, request: &ExplainRequest) -> Result<ExplainReport, RefusedError> {
+        let frame = frame(request).map_err(|error| RefusedError::Failed(error.to_string()))?;
+        let tables = LiveTables::new(&self.kernel.memory, self.kernel.remembered(), now_ns());
+        let outcome = run(&tables, &frame);
+        let facts = Facts { model: &self.model, image: &self.image, ids: &self.ids };
+        Ok(describe(facts, request, &tables, &outcome))
+    }
+}
