@@ -51,6 +51,16 @@ fn target(name: &str, address: SocketAddr, monitor: Monitor) -> Target {
     }
 }
 
+#[tokio::test]
+async fn a_target_that_waits_takes_little_memory() {
+    let address = (LOOPBACK, 1).into();
+    let (_targets, seen) = watch::channel(target("a", address, monitor(1, 1)));
+    let (tx, _rx) = mpsc::channel(1);
+    let task = super::target::run(None, tokio::time::Instant::now(), seen, tx);
+    // There are tens of thousands.
+    assert!(size_of_val(&task) <= 1536, "{} bytes", size_of_val(&task));
+}
+
 fn name_of(observation: &Observation) -> String {
     observation.key.name().1
 }

@@ -118,12 +118,13 @@ async fn once(
     let run = async {
         match monitor.kind {
             MonitorKind::Tcp => tcp::connect(path, target, steps).await.map(|(_, took)| took),
-            MonitorKind::Http => http::probe(path, target, monitor, false, steps).await,
-            MonitorKind::Https => http::probe(path, target, monitor, true, steps).await,
-            MonitorKind::IcmpPing => icmp::ping(path, target.ip(), steps).await,
-            MonitorKind::Udp => udp::exchange(path, target, monitor, steps).await,
-            MonitorKind::UdpIcmp => udp::after_ping(path, target, monitor, steps).await,
-            MonitorKind::Smtp => smtp::probe(path, target, steps).await,
+            // Each in memory of its own: else every probe would take what the largest of them needs.
+            MonitorKind::Http => Box::pin(http::probe(path, target, monitor, false, steps)).await,
+            MonitorKind::Https => Box::pin(http::probe(path, target, monitor, true, steps)).await,
+            MonitorKind::IcmpPing => Box::pin(icmp::ping(path, target.ip(), steps)).await,
+            MonitorKind::Udp => Box::pin(udp::exchange(path, target, monitor, steps)).await,
+            MonitorKind::UdpIcmp => Box::pin(udp::after_ping(path, target, monitor, steps)).await,
+            MonitorKind::Smtp => Box::pin(smtp::probe(path, target, steps)).await,
         }
     };
     if let Ok(result) = timeout(limit, run).await {
