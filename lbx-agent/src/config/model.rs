@@ -3,7 +3,6 @@
 //! Only the validator makes a `Model`, so whoever holds one need not check it again.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -202,12 +201,4 @@ pub struct Service {
     pub source_bits: Option<u8>,
     /// For how long a source is remembered; `None` = it goes where the table says.
     pub affinity: Option<Duration>,
-}
-
-impl Service {
-    /// Whether it may send flows to one of these pools.
-    pub fn sends_to(&self, model: &Model, pools: &BTreeSet<String>) -> bool {
-        let names = self.steering.all().filter_map(|pool| model.pools.get(pool)).map(|pool| &pool.name);
-        names.into_iter().any(|name| pools.contains(name))
-    }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use lbx_common::{
@@ -49,24 +50,44 @@ pub fn plan_services(
         changes: Changes::new(environment, observed, model.timers.transition),
     };
     let mut tables = Tables::new(observed, environment);
-    let mut targets: BTreeMap<Serving, Target> = BTreeMap::new();
+    let servings = servings(model, environment, places, image);
+    let mut targets: BTreeMap<&Serving, Target> = BTreeMap::new();
+    for (serving, table) in &servings.tables {
+        targets.insert(serving, tables.place(table.clone(), image)?);
+    }
     let dropping: BTreeSet<IpAddr> =
         model.services.iter().filter(|service| !service.reject).map(|service| service.address).collect();
-    for service in &model.services {
-        let pools = Pools::new(model, &image.endpoints, |pool, place, _| places.id(pool, place));
-        let serving = pools.serving(service);
-        let target = if let Some(&target) = targets.get(&serving) {
-            target
-        } else {
-            let table = pools.table(&serving, environment.built);
-            *targets.entry(serving).or_insert(tables.place(table, image)?)
-        };
+    for (service, serving) in model.services.iter().zip(&servings.of_services) {
+        let target = targets.get(serving).copied().unwrap_or_default();
         let echo = if service.icmp_echo { VIP_ECHO } else { 0 };
         // To ports that no service has, there is an answer only where nobody wants silence.
         let rejects = if dropping.contains(&service.address) { 0 } else { VIP_REJECTS };
         plan.service(model, service, target, echo | rejects, image)?;
     }
     Ok(())
+}
+
+/// Slots, and how many there are.
+pub type Table = (Arc<[u16]>, u32);
+
+/// Where the flows of services go.
+struct Servings {
+    /// In the order of the services.
+    of_services: Vec<Serving>,
+    /// The tables that say so.
+    tables: BTreeMap<Serving, Option<Table>>,
+}
+
+fn servings(model: &Model, environment: &Environment<'_>, places: &Places, image: &Image) -> Servings {
+    let pools = Pools::new(model, &image.endpoints, |pool, place, _| places.id(pool, place));
+    let of_services: Vec<Serving> = model.services.iter().map(|service| pools.serving(service)).collect();
+    let mut tables = BTreeMap::new();
+    for serving in &of_services {
+        if !tables.contains_key(serving) {
+            tables.insert(serving.clone(), pools.table(serving, environment.built));
+        }
+    }
+    Servings { of_services, tables }
 }
 
 /// The ids of all listeners of an image.

@@ -14,7 +14,7 @@ use lbx_common::{
 use super::{
     maglev::{self, Member},
     planner::{Environment, PlanError},
-    services::{listener_ids, listeners_of},
+    reach::Reach,
     steering::Pools,
 };
 use crate::{
@@ -106,11 +106,8 @@ pub fn tables_stay(
     model: &Model,
     ids: &BTreeMap<(String, String), u16>,
     image: &Image,
-    pools: &BTreeSet<String>,
+    (reach, pools): (&Reach, &BTreeSet<String>),
 ) -> bool {
-    let listeners = listener_ids(image);
-    let targets: BTreeMap<u32, Target> =
-        image.listener_values().map(|(.., value)| (value.id, value.target)).collect();
     let of_pools = pools_named(model, ids, image);
     let last: BTreeSet<usize> =
         model.services.iter().filter_map(|service| service.steering.fallback).collect();
@@ -119,10 +116,8 @@ pub fn tables_stay(
     }
     let built = Built::default();
     let mut seen = BTreeMap::new();
-    let concerned = model.services.iter().filter(|service| service.sends_to(model, pools));
-    concerned.into_iter().all(|service| {
-        let mut of_service = listeners_of(service, image, &listeners).filter_map(|id| targets.get(&id));
-        let Some(target) = of_service.next() else { return false };
+    reach.services(model, pools).all(|(service, listeners)| {
+        let Some(target) = reach.target(listeners) else { return false };
         let serving = of_pools.serving(service);
         let wanted = seen.entry(serving).or_insert_with_key(|serving| of_pools.table(serving, &built));
         let current = image.tables.get(&target.line()).filter(|_| target.slots() != 0);

@@ -16,7 +16,7 @@ use crate::{
     config::model::Model,
     dataplane::{Image, MapId, Memory, update_endpoint},
     health::{Observation, TargetKey},
-    plan,
+    plan::{self, Reach},
 };
 
 /// A pass follows when verdicts have been silent for this time,
@@ -32,17 +32,21 @@ pub struct Verdicts {
     first: Option<Instant>,
     /// When a pass is to follow.
     pub pass: Option<Instant>,
+    /// Whom verdicts reach, once there was one.
+    reach: Option<Reach>,
 }
 
 /// Has listeners of pools look at what is remembered of their flows, as a plan says that they must while an endpoint in
 /// their tables may have flows of others. That waits for no pass: flows begin elsewhere from now on.
-pub fn begin_tracking(memory: &mut impl Memory, image: &mut Image, model: &Model, pools: &BTreeSet<String>) {
-    let ids = plan::listener_ids(image);
-    let of_pools = model
-        .services
-        .iter()
-        .filter(|service| service.tracking != ConnectionTracking::Off && service.sends_to(model, pools));
-    for id in of_pools.flat_map(|service| plan::listeners_of(service, image, &ids)).collect::<Vec<_>>() {
+pub fn begin_tracking(
+    memory: &mut impl Memory,
+    image: &mut Image,
+    model: &Model,
+    (reach, pools): (&Reach, &BTreeSet<String>),
+) {
+    let tracked =
+        reach.services(model, pools).filter(|(service, _)| service.tracking != ConnectionTracking::Off);
+    for &id in tracked.flat_map(|(_, listeners)| listeners) {
         let entry = image.tracking.entry(id).or_default();
         if entry.flags & TRACKING_ON == 0 {
             entry.flags |= TRACKING_ON;
@@ -102,8 +106,9 @@ impl Reconciler {
         if pools.is_empty() {
             return false;
         }
-        begin_tracking(&mut self.kernel.memory, &mut self.image, &self.model, &pools);
-        if !plan::tables_stay(&self.model, &self.ids, &self.image, &pools) {
+        let reach = self.verdicts.reach.get_or_insert_with(|| Reach::new(&self.model, &self.image));
+        begin_tracking(&mut self.kernel.memory, &mut self.image, &self.model, (reach, &pools));
+        if !plan::tables_stay(&self.model, &self.ids, &self.image, (reach, &pools)) {
             return true;
         }
         let now = Instant::now();

@@ -8,7 +8,7 @@ use lbx_agent::{
     dataplane::{
         FakeMemory, Image, MapId, Memory as _, NoCounters, Sizes, Step, apply, diff, update_endpoint,
     },
-    plan::{self, Built, Environment, NodeFacts},
+    plan::{self, Built, Environment, NodeFacts, Reach},
     reconcile::{Meaning, Sweeper, begin_tracking},
 };
 use lbx_common::{abi::EndpointEntry, api::HealthState};
@@ -121,9 +121,10 @@ impl Node {
         agent.image.endpoints.insert(id, entry);
         let pools = BTreeSet::from([pool_name(pool)]);
         self.pipeline.save_pins(&mut self.memory);
-        begin_tracking(&mut self.memory, &mut agent.image, &agent.model, &pools);
+        let reach = Reach::new(&agent.model, &agent.image);
+        begin_tracking(&mut self.memory, &mut agent.image, &agent.model, (&reach, &pools));
         self.pipeline.reload(&self.memory);
-        if plan::tables_stay(&agent.model, &ids, &agent.image, &pools) {
+        if plan::tables_stay(&agent.model, &ids, &agent.image, (&reach, &pools)) {
             // A pass follows when verdicts have been silent for a while.
             agent.later = true;
         } else {

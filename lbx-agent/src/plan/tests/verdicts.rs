@@ -14,7 +14,8 @@ fn stay(image: &Image, count: u8, down: &[u8]) -> bool {
         let entry = image.endpoints.get_mut(&ids[&("p0".to_owned(), name)]).unwrap();
         *entry = with_health(*entry, state, NOW_NS);
     }
-    let stay = tables_stay(&model, &ids, &image, &BTreeSet::from(["p0".to_owned()]));
+    let stay =
+        tables_stay(&model, &ids, &image, (&Reach::new(&model, &image), &BTreeSet::from(["p0".to_owned()])));
     // The planner is of the same opinion.
     let planned = planned(&world, &image);
     assert_eq!(stay, current_table(&planned) == current_table(&image), "{down:?} of {count} down");
@@ -42,5 +43,10 @@ fn the_table_of_the_rest_is_left_when_the_others_come_back() {
 fn other_pools_are_not_looked_at() {
     let image = planned(&pool_of(6, &[]), &Image::default());
     let model = pool_of(6, &[]).model();
-    assert!(tables_stay(&model, &BTreeMap::new(), &image, &BTreeSet::from(["another".to_owned()])));
+    assert!(tables_stay(
+        &model,
+        &BTreeMap::new(),
+        &image,
+        (&Reach::new(&model, &image), &BTreeSet::from(["another".to_owned()]))
+    ));
 }

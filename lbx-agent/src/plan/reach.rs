@@ -1,0 +1,56 @@
+//! Which services a pool's verdicts reach: found once after a pass, for the verdicts until the next one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lbx_common::abi::Target;
+
+use super::services::{listener_ids, listeners_of};
+use crate::{
+    config::model::{Model, Service},
+    dataplane::Image,
+};
+
+/// By the names of pools, the services that may send to them, with their listeners.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Places of services in the model.
+    of_pools: BTreeMap<String, Vec<usize>>,
+    /// Of each service, the ids of its listeners.
+    listeners: Vec<Vec<u32>>,
+    /// Targets of listeners.
+    targets: BTreeMap<u32, Target>,
+}
+
+impl Reach {
+    /// As an image has it.
+    pub fn new(model: &Model, image: &Image) -> Self {
+        let mut of_pools: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, service) in model.services.iter().enumerate() {
+            for pool in service.steering.all().filter_map(|pool| model.pools.get(pool)) {
+                of_pools.entry(pool.name.clone()).or_default().push(place);
+            }
+        }
+        let ids = listener_ids(image);
+        let listeners = model.services.iter().map(|service| listeners_of(service, image, &ids).collect());
+        let targets = image.listener_values().map(|(.., value)| (value.id, value.target)).collect();
+        Self { of_pools, listeners: listeners.collect(), targets }
+    }
+
+    /// The services that may send to some of these pools, each once, with the ids of their listeners.
+    pub fn services<'a>(
+        &'a self,
+        model: &'a Model,
+        pools: &BTreeSet<String>,
+    ) -> impl Iterator<Item = (&'a Service, &'a [u32])> {
+        let of_pools = pools.iter().filter_map(|pool| self.of_pools.get(pool));
+        let places: BTreeSet<usize> = of_pools.flatten().copied().collect();
+        places.into_iter().filter_map(|place| {
+            Some((model.services.get(place)?, self.listeners.get(place).map(Vec::as_slice)?))
+        })
+    }
+
+    /// What the first of some listeners is looked up in.
+    pub fn target(&self, listeners: &[u32]) -> Option<Target> {
+        listeners.iter().find_map(|id| self.targets.get(id).copied())
+    }
+}
