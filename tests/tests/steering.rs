@@ -8,7 +8,8 @@ use std::{
 };
 
 use lbx_common::api::{
-    Config, Endpoint, HealthReport, PoolState, RandomSteering, ServiceHealth, SteeringPolicy,
+    Config, Endpoint, EndpointSteering, HealthReport, PoolState, RandomSteering, ServiceHealth,
+    SteeringPolicy,
 };
 use lbx_tests::{
     agent::{Agent, start_healthy},
@@ -208,4 +209,37 @@ fn shares_are_as_weights_and_shedding_say() {
     setting.config.pools[0].load_shedding = 30;
     setting.agent.change(&setting.config, PATIENCE).unwrap();
     check([70.0, 30.0, 0.0]);
+}
+
+#[test]
+fn in_panic_the_monitor_is_not_believed() {
+    let setting = setting(|config| config.pools[0].panic_threshold = 60);
+    let client = setting.topology.client();
+    wait_for(&setting, &["a", "b"], PATIENCE);
+    // Half of it is believed.
+    setting.topology.east.origin("a").unwrap().stop_servers();
+    wait_for(&setting, &["b"], FAILOVER);
+    let shown = |agent: &Agent| agent.ctl(&["health", "first"]).unwrap().stdout;
+    assert!(!shown(&setting.agent).contains("panic"));
+    // All of it is not: packets go on to both, whose hosts refuse them.
+    setting.topology.east.origin("b").unwrap().stop_servers();
+    wait::until("the pool panics", FAILOVER, || {
+        Ok(shown(&setting.agent).contains("critical (panic: health ignored)").then_some(()))
+    })
+    .unwrap();
+    let drops = setting.agent.stats().unwrap().drops;
+    for _ in 0..10 {
+        let error = client.http_get(EAST.vip, 0).unwrap_err();
+        assert!(format!("{error:#}").contains("refused"), "{error:#}");
+    }
+    assert_eq!(setting.agent.stats().unwrap().drops, drops);
+    setting.topology.east.origin("a").unwrap().start_servers().unwrap();
+    wait_for(&setting, &["a"], FAILOVER);
+    assert!(!shown(&setting.agent).contains("panic"));
+}
+
+#[test]
+fn flows_of_a_source_stay_together_where_the_pool_says_so() {
+    let setting = setting(|config| config.pools[0].endpoint_steering = EndpointSteering::Hash);
+    assert_eq!(spread(&setting.topology.client(), 40).len(), 1);
 }

@@ -119,6 +119,8 @@ pub struct Pool {
     pub minimum_endpoints: u32,
     /// Percent of its new flows that go to the next pool of their service.
     pub load_shedding: u8,
+    /// Percent of its endpoints that may be unhealthy before all take flows; 0 = any share.
+    pub panic_threshold: u8,
     /// Slots of its lookup table.
     pub table_size: u32,
     /// Endpoints, in the order of the configuration.

@@ -167,8 +167,8 @@ fn a_field_given_twice_is_a_mistake_beside_the_others() {
         "version: 1\npools:\n  - name: a\n    name: b\n    size: 1\nversion: 1\n",
         &[
             "line 4, column 5: pools[0].name: `name` was given before, in line 3: keep one",
-            "line 5, column 5: pools[0].size: unknown field `size`: this object has `name`, `monitor`, `minimum_endpoints`, `load_shedding`, `table_size`, \
-             `endpoints`.",
+            "line 5, column 5: pools[0].size: unknown field `size`: this object has `name`, `monitor`, `minimum_endpoints`, \
+             `load_shedding`, `panic_threshold`, `endpoint_steering`, `table_size`, `endpoints`.",
             "line 6, column 1: version: `version` was given before, in line 1: keep one",
         ],
     );

@@ -92,6 +92,9 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
 
     fn find_ability(&self, index: usize) -> Ability {
         let Some(pool) = self.model.pools.get(index) else { return Ability::Down };
+        if self.panics(index) {
+            return Ability::Up;
+        }
         let (mut healthy, mut unprobed) = (0, 0);
         for entry in self.entries(index, pool).filter(|entry| entry.state & ENDPOINT_CLOSED == 0) {
             healthy += u32::from(entry.state & ENDPOINT_HEALTHY != 0);
@@ -104,6 +107,26 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
         } else {
             Ability::Down
         }
+    }
+
+    /// Whether so many endpoints of a pool are unhealthy that its monitor is not believed.
+    pub fn panics(&self, index: usize) -> bool {
+        let Some(pool) = self.model.pools.get(index).filter(|pool| pool.panic_threshold > 0) else {
+            return false;
+        };
+        let (mut all, mut unhealthy) = (0_u64, 0_u64);
+        for entry in self.entries(index, pool).filter(|entry| entry.state & ENDPOINT_CLOSED == 0) {
+            all += 1;
+            unhealthy += u64::from(entry.state & ENDPOINT_UNHEALTHY != 0);
+        }
+        unhealthy * 100 > all * u64::from(pool.panic_threshold)
+    }
+
+    /// Pools whose health may be ignored at times.
+    pub fn may_be_forced(&self) -> BTreeSet<usize> {
+        let panic = self.model.pools.iter().enumerate().filter(|(_, pool)| pool.panic_threshold > 0);
+        let last = self.model.services.iter().filter_map(|service| service.steering.fallback);
+        panic.map(|(index, _)| index).chain(last).collect()
     }
 
     /// Where the flows of a service go.
@@ -135,7 +158,8 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
         Serving::Mixed { pools, up: possible, slots: service.mixed_slots }
     }
 
-    /// Pools that serve as the last resort, with no endpoint that is healthy: their health is ignored.
+    /// Pools whose health is ignored: too much of it says that they fail, or they serve as the last resort, and no
+    /// endpoint is healthy.
     fn forced(&self) -> BTreeSet<usize> {
         let last = |service: &Service| {
             let fallback = service.steering.fallback?;
@@ -146,7 +170,8 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
             };
             (is_last && !self.entries(fallback, pool).any(healthy)).then_some(fallback)
         };
-        self.model.services.iter().filter_map(last).collect()
+        let panic = (0..self.model.pools.len()).filter(|&index| self.panics(index));
+        self.model.services.iter().filter_map(last).chain(panic).collect()
     }
 
     /// Ids of endpoints of these pools whose entries do not say whether they are forced, as they should.

@@ -109,9 +109,7 @@ pub fn tables_stay(
     (reach, pools): (&Reach, &BTreeSet<String>),
 ) -> bool {
     let of_pools = pools_named(model, ids, image);
-    let last: BTreeSet<usize> =
-        model.services.iter().filter_map(|service| service.steering.fallback).collect();
-    if !of_pools.to_force(last.into_iter()).is_empty() {
+    if !of_pools.to_force(of_pools.may_be_forced().into_iter()).is_empty() {
         return false;
     }
     let built = Built::default();

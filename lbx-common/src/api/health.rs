@@ -43,6 +43,9 @@ pub struct PoolHealth {
     pub monitor: Option<String>,
     /// The pool as a whole.
     pub state: PoolState,
+    /// Whether so many endpoints are unhealthy that the monitor is not believed (`panic_threshold`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub panic: bool,
     /// One entry an endpoint, in the order of the configuration.
     pub endpoints: Vec<EndpointHealth>,
 }

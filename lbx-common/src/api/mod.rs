@@ -37,7 +37,7 @@ pub use health::{
 pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Method, Monitor, MonitorKind};
 pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
-pub use pool::{Endpoint, Pool};
+pub use pool::{Endpoint, EndpointSteering, Pool};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
 pub use service::{

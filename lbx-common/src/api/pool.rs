@@ -19,6 +19,13 @@ pub struct Pool {
     /// Percent of the pool's new flows that go to the next pool of their service that is up.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub load_shedding: u8,
+    /// Percent of the pool's endpoints that may be unhealthy; where more are, the monitor is not believed, and all take
+    /// flows. 0 = it is believed always.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub panic_threshold: u8,
+    /// How flows find an endpoint.
+    #[serde(default, skip_serializing_if = "EndpointSteering::is_default")]
+    pub endpoint_steering: EndpointSteering,
     /// Slots of the pool's lookup table, one of the primes in [`crate::abi::TABLE_SIZES`]; default: the
     /// smallest that is at least 100 × the number of endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,6 +33,32 @@ pub struct Pool {
     /// The origins.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+}
+
+/// How flows find an endpoint of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointSteering {
+    /// By a hash of addresses and ports: each flow for itself.
+    #[default]
+    Random,
+    /// By a hash of the source address: all flows of a client together.
+    Hash,
+}
+
+impl EndpointSteering {
+    /// Name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Hash => "hash",
+        }
+    }
+
+    /// Whether nothing else was said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One origin.
@@ -64,6 +97,8 @@ impl Pool {
             monitor: None,
             minimum_endpoints: one(),
             load_shedding: 0,
+            panic_threshold: 0,
+            endpoint_steering: EndpointSteering::default(),
             table_size: None,
             endpoints: Vec::new(),
         }

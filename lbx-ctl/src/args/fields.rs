@@ -196,6 +196,14 @@ pub struct PoolFields {
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     load_shedding: Option<u8>,
+    /// Percent of the endpoints that may be unhealthy; where more are, all take flows; default 0: any share may be
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    panic_threshold: Option<u8>,
+    /// How flows find an endpoint: each for itself, or all of a client together; default random
+    #[arg(long, value_parser = ["random", "hash"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_steering: Option<String>,
     /// Slots of the lookup table, a prime that the agent knows; default: by the number of endpoints
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -71,9 +71,10 @@ fn fields_with_parts_become_objects() {
             json!({"name": "u", "type": "udp", "payload": r"\x00ping", "expect": "pong", "expected_body": "ok"}),
         ),
         (
-            "lbx-ctl create pool web --minimum-endpoints 2 --load-shedding 30",
+            "lbx-ctl create pool web --minimum-endpoints 2 --load-shedding 30 --panic-threshold 60 --endpoint-steering hash",
             "web",
-            json!({"name": "web", "minimum_endpoints": 2, "load_shedding": 30}),
+            json!({"name": "web", "minimum_endpoints": 2, "load_shedding": 30, "panic_threshold": 60,
+                   "endpoint_steering": "hash"}),
         ),
         (
             "lbx-ctl create service s --address 10.0.0.1 --listen tcp/80 --pool a,b --fallback-pool c --steering-policy \

@@ -75,6 +75,10 @@ pub enum PoolOptional {
     MinimumEndpoints,
     /// 0
     LoadShedding,
+    /// 0
+    PanicThreshold,
+    /// random
+    EndpointSteering,
     /// By the number of endpoints
     TableSize,
 }

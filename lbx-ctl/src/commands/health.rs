@@ -101,7 +101,7 @@ fn render(report: &HealthReport, width: Option<u16>) -> String {
     for pool in &report.pools {
         pools.row([
             cell(&pool.pool),
-            cell(pool.state.as_str()),
+            pool.state.as_str().to_owned() + if pool.panic { " (panic: health ignored)" } else { "" },
             healthy_of_enabled(pool),
             pool.monitor.clone().unwrap_or_else(|| "none".to_owned()),
         ]);

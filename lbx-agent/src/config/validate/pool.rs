@@ -90,9 +90,17 @@ fn check_pool(
             "found 0, expected 1 or more: so many of its endpoints must take flows for the pool to be up";
         report.note(format!("{path}.minimum_endpoints"), message);
     }
-    if pool.load_shedding > 100 {
-        let message = format!("found {}, expected 0 to 100: percent of the new flows", pool.load_shedding);
-        report.note(format!("{path}.load_shedding"), message);
+    for (field, percent, of) in [
+        ("load_shedding", pool.load_shedding, "percent of the new flows"),
+        ("panic_threshold", pool.panic_threshold, "percent of the endpoints"),
+    ] {
+        if percent > 100 {
+            report.note(format!("{path}.{field}"), format!("found {percent}, expected 0 to 100: {of}"));
+        }
+    }
+    if pool.panic_threshold > 0 && pool.monitor.is_none() {
+        let message = "nothing can fail without a monitor: name one in `monitor`, or leave this out";
+        report.note(format!("{path}.panic_threshold"), message);
     }
     let all = &pool.endpoints;
     report.names(&format!("{path}.endpoints"), "endpoint of a pool", all.iter().map(|e| e.name.as_str()));
@@ -115,6 +123,7 @@ fn check_pool(
         monitor,
         minimum_endpoints: pool.minimum_endpoints,
         load_shedding: pool.load_shedding,
+        panic_threshold: pool.panic_threshold,
         table_size: table_size(pool),
         endpoints,
     }

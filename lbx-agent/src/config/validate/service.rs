@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use lbx_common::api::{
-    Config, ConnectionTracking, Endpoint, Family, NoEndpoint, OnEndpointDown, Pool, Service,
+    Config, ConnectionTracking, Endpoint, EndpointSteering, Family, NoEndpoint, OnEndpointDown, Pool, Service,
 };
 
 use crate::config::{model, names::Index, sources_of};
@@ -36,6 +36,8 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
             family(service, pool, &format!("{path}.{field}"), &first_members, report);
             listen::room(service, pool, &path, report);
         }
+        let source_bits =
+            affinity(service, &path, report).or_else(|| by_source(service, &steering, config, &path, report));
         resolved.push(model::Service {
             name: service.name.clone(),
             address: service.address,
@@ -52,11 +54,36 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
             drain: service.drain,
             keep: service.on_endpoint_down == OnEndpointDown::Keep,
             tracking: service.connection_tracking,
-            source_bits: affinity(service, &path, report),
+            source_bits,
             affinity: service.session_affinity.and_then(|affinity| affinity.ttl),
         });
     }
     resolved
+}
+
+/// How many bits of a source keep its flows together because its pools say so.
+fn by_source(
+    service: &Service,
+    steering: &model::Steering,
+    config: &Config,
+    path: &str,
+    report: &mut Report,
+) -> Option<u8> {
+    let mut pools = steering.all().filter_map(|pool| config.pools.get(pool));
+    let first = pools.next()?;
+    // A flow has one hash, whichever pool it goes to.
+    if let Some(other) = pools.find(|pool| pool.endpoint_steering != first.endpoint_steering) {
+        let message = format!(
+            "pool `{}` has `endpoint_steering: {}`, and pool `{}` has `{}`: give all pools of a service the same",
+            first.name,
+            first.endpoint_steering.as_str(),
+            other.name,
+            other.endpoint_steering.as_str(),
+        );
+        report.note(format!("{path}.pools"), message);
+    }
+    let whole = if service.address.is_ipv4() { 32 } else { 128 };
+    (first.endpoint_steering == EndpointSteering::Hash).then_some(whole)
 }
 
 /// How many bits of a source keep its flows together, where something does.

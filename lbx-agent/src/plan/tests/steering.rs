@@ -244,3 +244,19 @@ fn replies_of_all_pools_are_known() {
     let endpoints: BTreeSet<u16> = image.reply_values().map(|(_, value)| value.endpoint).collect();
     assert_eq!(endpoints.len(), 3 * usize::from(ENDPOINTS));
 }
+
+#[test]
+fn a_pool_in_panic_is_up_and_all_its_endpoints_take_flows() {
+    let config = config(&["a", "b"], |config| config.pools[0].panic_threshold = 50);
+    let model = config::validate(config.clone()).unwrap();
+    let mut image = Image::default();
+    for (up, taking) in [(4, 4), (3, 3), (2, 2), (1, 4), (0, 4), (2, 2)] {
+        image = planned(&config, &[("a", up)], &image);
+        assert_eq!(slots(&config, &image).into_iter().collect::<BTreeSet<_>>(), set("a"), "{up} up");
+        let ids = plan::endpoint_ids(&model, &image);
+        let of_pool =
+            ids.iter().filter(|((pool, _), _)| pool == "a").map(|(_, id)| image.endpoints[id].state);
+        assert_eq!(of_pool.filter(|state| state & ENDPOINT_TAKES_NEW != 0).count(), taking, "{up} up");
+        assert_eq!(planned(&config, &[("a", up)], &image), image, "a second pass finds nothing to do");
+    }
+}

@@ -23,7 +23,7 @@ use crate::{
 impl Reconciler {
     pub(in super::super) fn health_report(&self) -> HealthReport {
         HealthReport {
-            pools: self.model.pools.iter().map(|pool| self.pool_health(pool)).collect(),
+            pools: self.pool_healths(),
             services: self.model.services.iter().map(|service| self.service_health(service)).collect(),
             tunnels: self.tunnel_healths(),
             removed: self.removed_endpoints(),
@@ -73,6 +73,13 @@ impl Reconciler {
         }
     }
 
+    fn pool_healths(&self) -> Vec<PoolHealth> {
+        let pools = pools_named(&self.model, &self.ids, &self.image);
+        let each = self.model.pools.iter().enumerate();
+        each.map(|(index, pool)| PoolHealth { panic: pools.panics(index), ..self.pool_health(pool) })
+            .collect()
+    }
+
     fn pool_health(&self, pool: &Pool) -> PoolHealth {
         let endpoints: Vec<EndpointHealth> =
             pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect();
@@ -80,6 +87,7 @@ impl Reconciler {
             pool: pool.name.clone(),
             monitor: pool.monitor.as_ref().map(|monitor| monitor.name.clone()),
             state: pool_state(pool, &endpoints),
+            panic: false,
             endpoints,
         }
     }

@@ -185,6 +185,10 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
     text.line("Pool", &pool.name);
     text.line("Monitor", pool.monitor.as_deref().unwrap_or("none: enabled endpoints count as healthy"));
     text.line("Minimum endpoints", pool.minimum_endpoints.to_string());
+    text.line("Endpoint steering", pool.endpoint_steering.as_str());
+    if pool.panic_threshold > 0 {
+        text.line("Panic threshold", format!("{}% unhealthy; above, all take flows", pool.panic_threshold));
+    }
     if pool.load_shedding > 0 {
         text.line("Load shedding", format!("{}% of new flows go to the next pool", pool.load_shedding));
     }

@@ -132,6 +132,31 @@ fn a_service_has_pools_and_each_once() {
         &[("/pools/0/load_shedding", json!(101))],
         "pools[0].load_shedding: found 101, expected 0 to 100",
     );
+    refuses(
+        &[("/pools/0/panic_threshold", json!(101))],
+        "pools[0].panic_threshold: found 101, expected 0 to 100",
+    );
+    refuses(
+        &[("/pools/1/panic_threshold", json!(50))],
+        "pools[1].panic_threshold: nothing can fail without a monitor",
+    );
+}
+
+#[test]
+fn pools_of_a_service_find_their_endpoints_in_the_same_way() {
+    let hash = |pool: usize| (format!("/pools/{pool}/endpoint_steering"), json!("hash"));
+    let (first, second) = (hash(0), hash(1));
+    let both = ("/services/0/pools", json!(["db", "web"]));
+    let bits = |changes: &[_]| accepts(changes).services[0].source_bits;
+    assert_eq!(bits(&[(&first.0, first.1.clone())]), Some(32));
+    assert_eq!(bits(&[(&first.0, first.1.clone()), (&second.0, second.1), both.clone()]), Some(32));
+    let affinity = ("/services/0/session_affinity", json!({"prefix_ipv4": 24}));
+    assert_eq!(bits(&[(&first.0, first.1.clone()), affinity]), Some(24));
+    assert_eq!(bits(&[]), None);
+    refuses(
+        &[(&first.0, first.1), both],
+        "services[0].pools: pool `db` has `endpoint_steering: hash`, and pool `web` has `random`: give all pools",
+    );
 }
 
 #[test]
