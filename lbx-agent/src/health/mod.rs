@@ -124,8 +124,8 @@ impl HealthChecker {
 
     /// Probes the targets of the current list until `token` is cancelled or `targets` or `tx` is closed.
     ///
-    /// A target that is in the next list too keeps its verdict, also with another monitor; with another
-    /// address it is unknown again, because nothing is known about that one; by another tunnel it begins to
+    /// A target that is in the next list too keeps its verdict, also with another monitor and the port that this brings;
+    /// with another address it is unknown again, because nothing is known about that one; by another tunnel it begins to
     /// count anew, and soon. A task of a target that panics makes the returned one panic.
     pub fn spawn(
         self,

@@ -37,7 +37,10 @@ pub(super) async fn run(
                     return;
                 }
                 let next = targets.borrow_and_update().clone();
-                let moved = (next.source, next.address) != (target.source, target.address);
+                // A monitor may bring its own port: what is checked otherwise is the same endpoint.
+                let edited = next.monitor != target.monitor;
+                let moved = (next.source, next.address.ip()) != (target.source, target.address.ip())
+                    || next.address.port() != target.address.port() && !edited;
                 let rerouted = next.place != target.place;
                 target = next;
                 let now = Instant::now();

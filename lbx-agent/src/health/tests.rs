@@ -238,6 +238,25 @@ async fn an_edited_monitor_keeps_the_verdict_and_takes_its_own_numbers() {
 }
 
 #[tokio::test]
+async fn a_monitor_of_another_kind_keeps_the_verdict_until_it_has_its_own() {
+    let (_listener, address) = listener();
+    let mut checker = Running::start(vec![target("a", address, monitor(1, 1))]);
+    checker.until_state(HealthState::Healthy).await;
+    let ping = Monitor { kind: MonitorKind::IcmpPing, ..monitor(1, 1) };
+    checker.targets.send_replace(Arc::new(vec![target("a", (address.ip(), 0).into(), ping)]));
+    for _ in 0..3 {
+        let seen = checker.next().await;
+        assert_eq!((seen.state, seen.changed), (HealthState::Healthy, false), "{seen:?}");
+    }
+    // A port that nobody has, by the monitor.
+    let other = Monitor { port: Some(1), ..monitor(1, 1) };
+    checker.targets.send_replace(Arc::new(vec![target("a", (address.ip(), 1).into(), other)]));
+    let seen = checker.until(|seen| seen.changed).await;
+    assert_eq!(seen.state, HealthState::Unhealthy, "{seen:?}");
+    checker.stop().await;
+}
+
+#[tokio::test]
 async fn a_known_state_counts_until_probed_and_another_address_is_unknown() {
     let (_listener, address) = listener();
     let known = Target { initial: HealthState::Unhealthy, ..target("a", address, monitor(2, 1)) };
