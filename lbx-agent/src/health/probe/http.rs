@@ -21,15 +21,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Path, ProbeError, Steps, socket::judge, tcp, tls};
+use super::{Path, ProbeError, Steps, quoted, socket::judge, tcp, tls};
 
 const MAX_REDIRECTS: usize = 5;
 /// Largest header of a response.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// As much of a body as is searched.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// As much of what came as a message repeats, in characters.
-const MAX_QUOTED: usize = 60;
 
 /// Gives the time from the first packet to the response that is right.
 pub(super) async fn probe(
@@ -143,7 +141,7 @@ impl Question {
             let location =
                 location.map_or(String::new(), |value| String::from_utf8_lossy(value.as_bytes()).into());
             let next = self.redirected(&location).ok_or_else(|| {
-                let location = shorten(&location);
+                let location = quoted(&location);
                 ProbeError::Endpoint(format!("HTTP {status} to `{location}`, which is no URL of HTTP"))
             });
             return next.map(Some);
@@ -161,7 +159,7 @@ impl Question {
                 } else {
                     format!("the first {} bytes of the body", body.len())
                 };
-                let begins = shorten(&body);
+                let begins = quoted(&body);
                 return Err(ProbeError::Endpoint(format!(
                     "`{expected}` is not in {what}, which begins with `{begins}`"
                 )));
@@ -236,10 +234,4 @@ fn authority(target: SocketAddr, tls: bool) -> String {
 
 const fn usual_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
-}
-
-fn shorten(text: &str) -> String {
-    let one_line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTED).collect();
-    one_line.trim_end().to_owned()
 }

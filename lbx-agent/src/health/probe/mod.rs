@@ -136,3 +136,13 @@ async fn once(
         None => within,
     }))
 }
+
+/// As much of what an endpoint said as a message repeats, in characters.
+const MAX_QUOTED: usize = 60;
+
+/// What an endpoint said, for a message: one line, and nothing in it that a terminal would obey.
+fn quoted(text: &str) -> String {
+    let one_line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTED).collect();
+    one_line.trim_end().to_owned()
+}

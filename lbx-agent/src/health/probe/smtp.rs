@@ -10,12 +10,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Path, ProbeError, Steps, socket::judge, tcp};
+use super::{Path, ProbeError, Steps, quoted, socket::judge, tcp};
 
 /// Longest reply, with all its lines: RFC 5321 §4.5.3.1.5 has 512 bytes for each.
 const MAX_REPLY_BYTES: u64 = 16 * 1024;
-/// As much of a reply as a message repeats, in characters.
-const MAX_QUOTED: usize = 60;
 
 /// Gives the time that the session took.
 pub(super) async fn probe(
@@ -68,7 +66,7 @@ impl Session<'_> {
             let read = limited.read_until(b'\n', &mut line).await;
             read.map_err(|error| judge(&error, self.target, self.path.device))?;
             let text = String::from_utf8_lossy(&line);
-            let line: String = text.trim_end().chars().take(MAX_QUOTED).collect();
+            let line = quoted(text.trim_end());
             let is_whole = text.ends_with('\n');
             if !is_whole {
                 let message = format!("{} ended the connection within {what}: `{line}`", self.target);
