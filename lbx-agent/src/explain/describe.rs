@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 use lbx_common::{
@@ -25,7 +25,7 @@ use super::{LiveTables, Outcome, tables::Remembered};
 use crate::{
     config::model::{Model, Service},
     dataplane::{Image, Memory},
-    plan::{health_of, known_host, known_tunnel, listener_identity, listener_ids, pools_named},
+    plan::{address_in, health_of, known_host, known_tunnel, listener_identity, listener_ids, pools_named},
 };
 
 /// What is known beside the packet.
@@ -103,10 +103,9 @@ impl<'a> Facts<'a> {
             return;
         }
         let serving = pools_named(self.model, self.ids, self.image).serving(service);
-        let name = |pool: &usize| self.model.pools.get(*pool).map(|pool| format!("`{}`", pool.name));
-        let names: Vec<String> = serving.pools().iter().filter_map(name).collect();
-        let is_last = !serving.pools().iter().any(|pool| service.steering.pools.contains(pool));
-        let text = if is_last {
+        let names: Vec<String> =
+            serving.names(self.model).into_iter().map(|name| format!("`{name}`")).collect();
+        let text = if serving.is_last_resort(service) {
             "no pool is up, so the fallback serves"
         } else {
             "of its pools that are up, these serve"
@@ -146,8 +145,8 @@ impl<'a> Facts<'a> {
         if let Some(((pool, endpoint), _)) = configured {
             return format!("{pool}/{endpoint}");
         }
-        let entry = u16::try_from(id).ok().and_then(|id| self.image.endpoints.get(&id));
-        entry.map_or_else(|| format!("endpoint {id}"), |entry| format!("{} (removed)", address_of(entry)))
+        let removed = |entry: &EndpointEntry| format!("{} (removed)", address_in(&entry.address));
+        self.entry(id).map_or_else(|| format!("endpoint {id}"), removed)
     }
 
     fn entry(self, id: u32) -> Option<&'a EndpointEntry> {
@@ -278,7 +277,7 @@ impl<'a> Facts<'a> {
                 return request.to;
             }
             let port = entry.port_for(listener.first_port, Be16::new(request.to.port()));
-            SocketAddr::new(address_of(entry), port.to_host())
+            SocketAddr::new(address_in(&entry.address), port.to_host())
         });
         let Some(entry) = outcome.met.tunnel else { return };
         let all = self.model.vnets.iter().flat_map(|vnet| vnet.tunnels.iter().map(move |one| (vnet, one)));
@@ -292,10 +291,6 @@ impl<'a> Facts<'a> {
             );
         }
     }
-}
-
-fn address_of(entry: &EndpointEntry) -> IpAddr {
-    Ipv6Addr::from(entry.address.0).to_canonical()
 }
 
 fn slot_of<A: IpAddress, M: Memory, R: Remembered>(

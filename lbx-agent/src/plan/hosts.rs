@@ -1,6 +1,6 @@
 //! Addresses as keys hold them: an IPv6 address gets an id, which it keeps as long as the kernel knows it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use lbx_common::{
     abi::Host,
@@ -42,6 +42,11 @@ pub fn known_host(address: IpAddr, image: &Image) -> Option<Host> {
         IpAddr::V4(address) => Some(Host::v4(Be32::from_octets(address.octets()))),
         IpAddr::V6(address) => image.addresses.get(&Address(address.octets())).copied().map(Host::v6),
     }
+}
+
+/// The address that an entry holds.
+pub fn address_in(address: &Address) -> IpAddr {
+    Ipv6Addr::from(address.0).to_canonical()
 }
 
 /// The sixteen bytes of an address in an entry.

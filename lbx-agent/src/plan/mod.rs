@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use changes::{FlowFacts, needs_sweeps, next_deadline_ns, waits_for_flows};
 pub use endpoints::{endpoint_ids, health_of, is_released, with_health};
-pub use hosts::{entry_address, known_host};
+pub use hosts::{address_in, entry_address, known_host};
 pub use peers::known_tunnel;
 pub use planner::{Environment, NodeFacts, PlanError, plan};
 pub use reach::Reach;

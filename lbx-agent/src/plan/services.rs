@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
 };
 
 use lbx_common::{
@@ -25,7 +24,7 @@ use super::{
     policies::{Policies, has_policy},
     ports,
     steering::{Pools, Serving},
-    tables::Tables,
+    tables::{Table, Tables},
 };
 use crate::{
     config::model::{Endpoint, Model, Service},
@@ -66,9 +65,6 @@ pub fn plan_services(
     }
     Ok(())
 }
-
-/// Slots, and how many there are.
-pub type Table = (Arc<[u16]>, u32);
 
 /// Where the flows of services go.
 struct Servings {

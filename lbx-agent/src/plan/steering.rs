@@ -22,7 +22,7 @@ use lbx_common::{
 use super::{
     endpoints::{Places, health_of, with_health},
     maglev::{self, Member},
-    tables::{Built, every_slot_has_an_owner, members, takes_new, usable_table},
+    tables::{Built, Table, every_slot_has_an_owner, members, takes_new, usable_table},
 };
 use crate::{
     config::model::{Endpoint, Model, Pool, Service},
@@ -52,6 +52,17 @@ impl Serving {
             Self::One(pool) => std::slice::from_ref(pool),
             Self::Mixed { up, .. } => up,
         }
+    }
+
+    /// Their names.
+    pub fn names(&self, model: &Model) -> Vec<String> {
+        let pools = self.pools().iter().filter_map(|&pool| model.pools.get(pool));
+        pools.map(|pool| pool.name.clone()).collect()
+    }
+
+    /// Whether none of a service's own pools gets its flows, but the one that it falls back to.
+    pub fn is_last_resort(&self, service: &Service) -> bool {
+        !self.pools().iter().any(|pool| service.steering.pools.contains(pool))
     }
 }
 
@@ -86,6 +97,11 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
         ids.filter_map(|id| self.endpoints.get(&id))
     }
 
+    /// Those of endpoints that are configured to take new flows.
+    fn open(&self, index: usize, pool: &'a Pool) -> impl Iterator<Item = &EndpointEntry> {
+        self.entries(index, pool).filter(|entry| entry.state & ENDPOINT_CLOSED == 0)
+    }
+
     fn ability(&self, index: usize) -> Ability {
         *self.known.borrow_mut().entry(index).or_insert_with(|| self.find_ability(index))
     }
@@ -96,7 +112,7 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
             return Ability::Up;
         }
         let (mut healthy, mut unprobed) = (0, 0);
-        for entry in self.entries(index, pool).filter(|entry| entry.state & ENDPOINT_CLOSED == 0) {
+        for entry in self.open(index, pool) {
             healthy += u32::from(entry.state & ENDPOINT_HEALTHY != 0);
             unprobed += u32::from(is_unprobed(entry));
         }
@@ -115,7 +131,7 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
             return false;
         };
         let (mut all, mut unhealthy) = (0_u64, 0_u64);
-        for entry in self.entries(index, pool).filter(|entry| entry.state & ENDPOINT_CLOSED == 0) {
+        for entry in self.open(index, pool) {
             all += 1;
             unhealthy += u64::from(entry.state & ENDPOINT_UNHEALTHY != 0);
         }
@@ -165,10 +181,8 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
             let fallback = service.steering.fallback?;
             let is_last = !service.steering.pools.iter().any(|&pool| self.ability(pool) != Ability::Down);
             let pool = self.model.pools.get(fallback)?;
-            let healthy = |entry: &EndpointEntry| {
-                entry.state & ENDPOINT_HEALTHY != 0 && entry.state & ENDPOINT_CLOSED == 0
-            };
-            (is_last && !self.entries(fallback, pool).any(healthy)).then_some(fallback)
+            let healthy = |entry: &EndpointEntry| entry.state & ENDPOINT_HEALTHY != 0;
+            (is_last && !self.open(fallback, pool).any(healthy)).then_some(fallback)
         };
         let panic = (0..self.model.pools.len()).filter(|&index| self.panics(index));
         self.model.services.iter().filter_map(last).chain(panic).collect()
@@ -195,7 +209,7 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
     }
 
     /// The slots of a table, and how many there are; `None` where nothing has any weight.
-    pub fn table(&self, serving: &Serving, built: &Built) -> Option<(Arc<[u16]>, u32)> {
+    pub fn table(&self, serving: &Serving, built: &Built) -> Option<Table> {
         match serving {
             &Serving::One(index) => {
                 let slots = self.model.pools.get(index)?.table_size;

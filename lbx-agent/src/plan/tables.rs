@@ -26,6 +26,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Built(Mutex<HashMap<Recipe, Arc<[u16]>>>);
 
+/// The slots of a table, and how many there are.
+pub type Table = (Arc<[u16]>, u32);
+
 /// Slots of a table, and its members.
 type Recipe = (u32, Vec<Member>);
 
@@ -69,11 +72,7 @@ impl Tables {
     }
 
     /// Adds a table of so many slots to the image.
-    pub fn place(
-        &mut self,
-        table: Option<(Arc<[u16]>, u32)>,
-        image: &mut Image,
-    ) -> Result<Target, PlanError> {
+    pub fn place(&mut self, table: Option<Table>, image: &mut Image) -> Result<Target, PlanError> {
         let Some((slots, count)) = table else { return Ok(Target::default()) };
         let line = match self.placed.get(&slots) {
             Some(&line) => line,

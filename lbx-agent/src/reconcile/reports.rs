@@ -5,7 +5,7 @@ mod health;
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,9 @@ use crate::{
     config::model::Service,
     dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, Waiting, lines_for},
     net::ethtool,
-    plan::{ListenerIdentity, known_host, known_tunnel, listener_identity, listener_ids, listeners_of},
+    plan::{
+        ListenerIdentity, address_in, known_host, known_tunnel, listener_identity, listener_ids, listeners_of,
+    },
 };
 
 impl Reconciler {
@@ -250,7 +252,7 @@ fn next_hop(entry: &TunnelEntry) -> Option<NextHopStatus> {
 
 /// Address and port of an endpoint's entry; port 0 where the client's is kept.
 fn endpoint_address(entry: &EndpointEntry) -> SocketAddr {
-    SocketAddr::new(Ipv6Addr::from(entry.address.0).to_canonical(), entry.port.to_host())
+    SocketAddr::new(address_in(&entry.address), entry.port.to_host())
 }
 
 fn reason_name(number: u8) -> String {

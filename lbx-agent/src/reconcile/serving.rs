@@ -18,11 +18,7 @@ impl Reconciler {
             .services
             .iter()
             .filter(has_choice)
-            .map(|service| {
-                let serving = pools.serving(service);
-                let names = serving.pools().iter().filter_map(|&pool| self.model.pools.get(pool));
-                (service.name.clone(), names.map(|pool| pool.name.clone()).collect())
-            })
+            .map(|service| (service.name.clone(), pools.serving(service).names(&self.model)))
             .collect();
         for (service, serving) in &now {
             let before = self.served.get(service);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Codes, Escaped};
+use super::{Codes, Escaped, Protocol};
 
 /// Definition of a health check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +141,11 @@ impl MonitorKind {
     /// Whether that is a port of UDP.
     pub const fn is_udp(self) -> bool {
         matches!(self, Self::UdpIcmp | Self::Udp)
+    }
+
+    /// The protocol of its port.
+    pub const fn protocol(self) -> Protocol {
+        if self.is_udp() { Protocol::Udp } else { Protocol::Tcp }
     }
 
     /// The port that is probed where nobody says which.

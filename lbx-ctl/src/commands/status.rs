@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lbx_common::api::{AttachMode, Role, StatusReport, TunnelStatus};
+use lbx_common::api::{AttachMode, StatusReport, TunnelStatus};
 
 use super::Context;
 use crate::{
@@ -34,7 +34,7 @@ fn render(report: &StatusReport, width: Option<u16>) -> String {
         let warnings = cell(interface.warnings.join("; "));
         interfaces.row([
             cell(&interface.name),
-            cell(role(interface.role)),
+            cell(interface.role.as_str()),
             cell(interface.link.as_str()),
             cell(mode(interface.mode)),
             warnings,
@@ -83,14 +83,6 @@ pub fn next_hop(tunnel: &TunnelStatus) -> String {
         || "unresolved (slow path)".to_owned(),
         |hop| format!("{} by {}", hop.mac, hop.interface),
     )
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Public => "public",
-        Role::Underlay => "underlay",
-        Role::Both => "both",
-    }
 }
 
 fn mode(mode: Option<AttachMode>) -> &'static str {

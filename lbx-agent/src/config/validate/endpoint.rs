@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lbx_common::api::{
-    Config, Endpoint, Monitor, MonitorKind, Pool, Ports, Protocol, Service, VirtualNetwork,
-};
+use lbx_common::api::{Config, Endpoint, Monitor, MonitorKind, Pool, Ports, Service, VirtualNetwork};
 
 use crate::config::{model, names::Index};
 
@@ -138,7 +136,7 @@ fn port(endpoint: &Endpoint, of_pool: &OfPool<'_>, path: &str, report: &mut Repo
     let Monitor { name, kind, .. } = monitor;
     if let Some(dsr) = dsr {
         let Some(port) = probed_port(monitor, served_port(dsr, *kind)) else {
-            let protocol = if kind.is_udp() { Protocol::Udp } else { Protocol::Tcp };
+            let protocol = kind.protocol();
             let message = format!(
                 "monitor `{name}` must know which port to probe, but service `{}`, which forwards by dsr, names no \
                  port of {}: give it one, as `{}/80`, or the monitor a `port`",
@@ -161,8 +159,9 @@ fn port(endpoint: &Endpoint, of_pool: &OfPool<'_>, path: &str, report: &mut Repo
 
 /// A port on which the service can be expected to answer: the first one of the right protocol that it names.
 fn served_port(service: &Service, kind: MonitorKind) -> Option<u16> {
-    let protocol = if kind.is_udp() { Protocol::Udp } else { Protocol::Tcp };
-    service.listen.iter().filter(|listen| listen.protocol == protocol).find_map(|listen| match listen.ports {
+    service.listen.iter().filter(|listen| listen.protocol == kind.protocol()).find_map(|listen| match listen
+        .ports
+    {
         Ports::One(port) | Ports::Range(port, _) => Some(port),
         Ports::Any => None,
     })

@@ -67,9 +67,9 @@ impl Reconciler {
         let others = service.steering.all().filter(|pool| !serving.pools().contains(pool));
         ServiceHealth {
             service: service.name.clone(),
-            serving: serving.pools().iter().filter_map(|&pool| name(pool)).collect(),
+            serving: serving.names(&self.model),
             standby: others.filter_map(name).collect(),
-            fallback: !serving.pools().iter().any(|pool| service.steering.pools.contains(pool)),
+            fallback: serving.is_last_resort(service),
         }
     }
 
