@@ -6,8 +6,8 @@
 //! no configuration.
 
 use lbx_common::api::{
-    Config, Endpoint, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource, RateLimit, Service,
-    Timers, Tunnel, TunnelSource, VirtualNetwork,
+    Config, Endpoint, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource, RandomSteering,
+    RateLimit, Service, SessionAffinity, Timers, Tunnel, TunnelSource, VirtualNetwork,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -130,7 +130,9 @@ shapes! {
     Endpoint: {"name": "a", "virtual_network": "a", "address": "192.0.2.1"}, {"tunnels": ["a"]};
     Service: {"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]},
         {"allow": ["::/0"], "deny": ["::/0"]};
+    RandomSteering: {}, {};
     RateLimit: {}, {};
+    SessionAffinity: {}, {};
 }
 
 /// Reads objects and notes mistakes.
@@ -179,8 +181,10 @@ impl Decoder {
     pub(super) fn service(&mut self, value: Value, path: &str) -> Option<Service> {
         let mut fields = self.fields(value, path)?;
         let rate_limit = self.child(&mut fields, path, "rate_limit", Self::object);
+        let random_steering = self.optional(&mut fields, path, "random_steering");
+        let session_affinity = self.optional(&mut fields, path, "session_affinity");
         let service: Service = self.object(Value::Object(fields), path)?;
-        Some(Service { rate_limit, ..service })
+        Some(Service { rate_limit, random_steering, session_affinity, ..service })
     }
 
     /// Takes the list `name` out of `fields` and decodes its items; an absent list is empty.
@@ -215,6 +219,12 @@ impl Decoder {
     ) -> T {
         let value = fields.shift_remove(name);
         value.and_then(|value| decode(self, value, &join(path, name))).unwrap_or_default()
+    }
+
+    /// Takes the object `name` out of `fields` and decodes it, where it is there.
+    fn optional<T: Shape>(&mut self, fields: &mut Map<String, Value>, path: &str, name: &str) -> Option<T> {
+        let value = fields.shift_remove(name).filter(|value| !value.is_null())?;
+        self.object(value, &join(path, name))
     }
 
     fn fields(&mut self, value: Value, path: &str) -> Option<Map<String, Value>> {

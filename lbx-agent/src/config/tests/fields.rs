@@ -53,6 +53,20 @@ fn words_and_numbers_of_a_service_are_named_with_what_would_be_right() {
         ("icmp_echo: off", "icmp_echo: found the text `off`, expected `true` or `false`"),
         ("rate_limit: 100", "rate_limit: found the number 100, expected an object with fields"),
         ("rate_limit: [1, 2]", "rate_limit: found a list, expected an object with fields"),
+        ("session_affinity: []", "session_affinity: found a list, expected an object with fields"),
+        ("random_steering: [1]", "random_steering: found a list, expected an object with fields"),
+        (
+            "session_affinity: source_ip",
+            "session_affinity: found the text `source_ip`, expected an object with fields",
+        ),
+        (
+            "session_affinity: {ttl: 1}",
+            "session_affinity.ttl: found the number 1, expected a duration, as `500ms`, `5s` or `2m`",
+        ),
+        (
+            "random_steering: {pool_weights: {p: much}}",
+            "random_steering.pool_weights.p: found the text `much`, expected a number, as 0.5",
+        ),
         (
             "rate_limit: {per_sorce: 1}",
             "rate_limit.per_sorce: unknown field `per_sorce`: this object has `new_flows_per_second`, `per_source`. \
