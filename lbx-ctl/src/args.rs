@@ -208,6 +208,11 @@ Examples:
 Example:
   lbx-ctl status")]
     Status,
+    /// Print the JSON Schema of the configuration file, for editors; needs no agent
+    #[command(after_help = "\
+Example:
+  lbx-ctl schema > lbx.schema.json    then `# yaml-language-server: $schema=lbx.schema.json` on top of the file")]
+    Schema,
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:

@@ -13,7 +13,7 @@ mod trial;
 mod write;
 
 use clap::CommandFactory;
-use lbx_common::api::{Collection, ExplainRequest};
+use lbx_common::api::{Collection, ExplainRequest, configuration_schema};
 use reqwest::Method;
 
 use crate::{
@@ -81,6 +81,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Health { pool, watch } => health::run(&context, pool.as_deref(), watch).await,
         Command::Stats { which } => stats::run(&context, which).await,
         Command::Status => status::run(&context).await,
+        Command::Schema => {
+            context.show(&configuration_schema(), |schema| format!("{:#}\n", schema.as_value()))
+        }
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "lbx-ctl", &mut script);

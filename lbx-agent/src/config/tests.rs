@@ -27,7 +27,7 @@ fn a_file_with_everything_is_read_as_it_is_written() {
     assert_eq!(model.services[1].steering.pools, [1]);
     assert!(model.services[1].reject && !model.services[1].icmp_echo);
     assert_eq!(model.vnets[2].tunnels[0].probe.as_ref().unwrap().target.to_string(), "[fd00::1]:179");
-    assert_eq!(model.pools[3].endpoints[0].probe.unwrap().to_string(), "[2001:db8:80::2]:8000");
+    assert_eq!(model.pools[4].endpoints[0].probe.unwrap().to_string(), "[2001:db8:80::2]:8000");
     assert_eq!(model.config, load_yaml(WHOLE).unwrap());
 }
 
@@ -336,6 +336,7 @@ fn mangled(begin: usize, count: usize, by: &str) -> String {
 }
 
 mod fields;
+mod schema;
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]

@@ -1,11 +1,12 @@
 //! What a write to the API changed, or would change.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, Revision, Tunnel};
 
 /// Answer to an accepted write.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WriteReport {
     /// Revision that is in force after the write; after a dry run, the one it was checked against.
     pub revision: Revision,
@@ -17,7 +18,7 @@ pub struct WriteReport {
 }
 
 /// One object that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// What happened to it.
     pub action: ChangeAction,
@@ -32,7 +33,7 @@ pub struct Change {
 }
 
 /// What happened to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeAction {
     /// It is new.
@@ -55,7 +56,7 @@ impl ChangeAction {
 }
 
 /// One field that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldChange {
     /// Name of the field.
     pub field: String,
@@ -68,7 +69,7 @@ pub struct FieldChange {
 }
 
 /// Entry of `GET /v1/tunnels`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListedTunnel {
     /// Name of the virtual network it belongs to.
     pub virtual_network: String,
@@ -78,7 +79,7 @@ pub struct ListedTunnel {
 }
 
 /// Entry of `GET /v1/endpoints`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ListedEndpoint {
     /// Name of the pool it belongs to.
     pub pool: String,

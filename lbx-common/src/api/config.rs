@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Limits, Monitor, Node, Pool, Service, Timers, VirtualNetwork};
@@ -10,10 +11,11 @@ use super::{Limits, Monitor, Node, Pool, Service, Timers, VirtualNetwork};
 pub type Revision = u64;
 
 /// Everything a user configures on a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Version of this format; 1.
+    #[schemars(extend("const" = 1))]
     pub version: u32,
     /// This machine: interfaces, tunnel source, hash seed.
     #[serde(default)]
@@ -54,7 +56,7 @@ impl Default for Config {
 }
 
 /// Body of `GET /v1/config`: the configuration and the revision that `If-Match` takes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigDocument {
     /// Revision of `config`.
     pub revision: Revision,

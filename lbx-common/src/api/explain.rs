@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Protocol;
+use super::{Protocol, schema::SocketAddress};
 
 /// A packet of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// Address and port of the client.
+    #[schemars(with = "SocketAddress")]
     pub from: SocketAddr,
     /// Address of a service (VIP) and port.
+    #[schemars(with = "SocketAddress")]
     pub to: SocketAddr,
     /// What it is.
     pub protocol: Protocol,
@@ -22,7 +25,7 @@ pub struct ExplainRequest {
 }
 
 /// What would become of it now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainReport {
     /// What becomes of it.
     pub verdict: ExplainVerdict,
@@ -58,7 +61,7 @@ pub struct ExplainReport {
 }
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExplainVerdict {
     /// It goes to an endpoint.

@@ -2,25 +2,32 @@
 
 use std::net::SocketAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Prefix, Protocol};
+use super::{
+    Prefix, Protocol,
+    schema::{FullName, Name},
+};
 
 /// Which pins are asked for; each part that is there must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlowQuery {
     /// Name of a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub service: Option<String>,
     /// An endpoint, as `POOL/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FullName>")]
     pub endpoint: Option<String>,
     /// Addresses of clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Prefix>,
     /// How many are listed at most, 0 … 10,000; all are counted.
     #[serde(default = "default_limit")]
+    #[schemars(range(max = MAX_FLOWS))]
     pub limit: u32,
 }
 
@@ -34,7 +41,7 @@ const fn default_limit() -> u32 {
 }
 
 /// The pins that match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowsReport {
     /// How many match, also those that are not listed.
     pub matching: u64,
@@ -43,7 +50,7 @@ pub struct FlowsReport {
 }
 
 /// A flow and where it lives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PinnedFlow {
     /// Name of the service.
     pub service: String,
@@ -68,7 +75,7 @@ pub struct PinnedFlow {
 }
 
 /// What was seen of a flow's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowState {
     /// Nothing.

@@ -1,9 +1,10 @@
 //! `GET /v1/health`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Health of every pool, endpoint and tunnel.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthReport {
     /// One entry a pool, in the order of the configuration.
     pub pools: Vec<PoolHealth>,
@@ -19,7 +20,7 @@ pub struct HealthReport {
 }
 
 /// Which pools serve a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceHealth {
     /// Name of the service.
     pub service: String,
@@ -34,7 +35,7 @@ pub struct ServiceHealth {
 }
 
 /// Health of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolHealth {
     /// Name of the pool.
     pub pool: String,
@@ -51,7 +52,7 @@ pub struct PoolHealth {
 }
 
 /// Health of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointHealth {
     /// Name of the endpoint.
     pub endpoint: String,
@@ -76,7 +77,7 @@ pub struct EndpointHealth {
 }
 
 /// An endpoint that takes no new flows and keeps the ones that it has for a while.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drain {
     /// Seconds until it keeps no flow; 0 = it keeps none now.
     pub secs_left: u64,
@@ -86,7 +87,7 @@ pub struct Drain {
 }
 
 /// An endpoint that is not configured any more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemovedEndpoint {
     /// Name of its virtual network; absent where that has gone as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +100,7 @@ pub struct RemovedEndpoint {
 }
 
 /// Health of a tunnel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TunnelHealth {
     /// Name of its virtual network.
     pub virtual_network: String,
@@ -123,7 +124,7 @@ pub struct TunnelHealth {
 }
 
 /// Verdict on an endpoint or a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthState {
     /// Takes flows.
@@ -154,7 +155,7 @@ const fn is_false(value: &bool) -> bool {
 }
 
 /// A pool as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolState {
     /// All enabled endpoints are healthy.

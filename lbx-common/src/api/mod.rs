@@ -17,6 +17,7 @@ mod node;
 mod pool;
 mod prefix;
 mod problem;
+mod schema;
 mod service;
 mod stats;
 mod status;
@@ -40,6 +41,7 @@ pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
 pub use pool::{Endpoint, EndpointSteering, Pool};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
+pub use schema::{configuration_schema, schema_settings};
 pub use service::{
     AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RandomSteering, RateLimit,
     Service, SessionAffinity, SteeringPolicy,

@@ -2,57 +2,75 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Codes, Escaped, Protocol};
+use super::{
+    Codes, Escaped, Protocol,
+    schema::{HeaderName, HeaderValues, HttpPath, Name, Time},
+};
 
 /// Definition of a health check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Monitor {
     /// Name, unique among monitors.
+    #[schemars(with = "Name")]
     pub name: String,
     /// What a probe does.
     #[serde(rename = "type", default)]
     pub kind: MonitorKind,
     /// Port that is probed, instead of the endpoint's; not with `icmp_ping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub port: Option<u16>,
     /// Time between two probes of an endpoint; 100ms … 1h.
     #[serde(with = "humantime_serde", default = "default_interval")]
+    #[schemars(with = "Time")]
     pub interval: Duration,
     /// Time after which one attempt has failed; at most `interval`.
     #[serde(with = "humantime_serde", default = "default_timeout")]
+    #[schemars(with = "Time")]
     pub timeout: Duration,
     /// Further attempts, at once, before a probe counts as failed.
     #[serde(default)]
+    #[schemars(range(max = 10))]
     pub retries: u8,
     /// Successful probes in a row that make an endpoint healthy.
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub consecutive_up: u8,
     /// Failed probes in a row that make an endpoint unhealthy.
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub consecutive_down: u8,
     /// HTTP: method of the request; default `GET`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "GET"))]
     pub method: Option<Method>,
     /// HTTP: path of the request, with its query where it has one; default `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<HttpPath>", extend("default" = "/"))]
     pub path: Option<String>,
     /// HTTP: headers of the request; `Host` is also the name that a certificate is asked for and must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<HeaderName, HeaderValues>")]
     pub header: BTreeMap<String, Vec<String>>,
     /// HTTP: codes of the response that are right; default `200`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "200"))]
     pub expected_codes: Option<Codes>,
     /// HTTP: what must occur in the response's body, in small or capital letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub expected_body: Option<String>,
     /// HTTP: whether a redirect is followed, at the same endpoint.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(!skip_serializing_if)]
     pub follow_redirects: bool,
     /// HTTPS: whether any certificate is right.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(!skip_serializing_if)]
     pub allow_insecure: bool,
     /// UDP: the datagram that is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +113,7 @@ impl Monitor {
 }
 
 /// What a probe does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MonitorKind {
     /// Opens a TCP connection and closes it.
@@ -160,7 +178,7 @@ impl MonitorKind {
 }
 
 /// Methods of a request that change nothing (RFC 9110 §9.2.1).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
     /// Asks for a resource.

@@ -5,12 +5,17 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Family, family::pick};
+use super::{
+    Family,
+    family::pick,
+    schema::{HashSeed, InterfaceName, Time},
+};
 
 /// This machine.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// Interfaces that lbx attaches to.
@@ -22,14 +27,16 @@ pub struct Node {
     /// Seed of the flow hash, the same on all nodes: `file:PATH` (32 hex digits; generated on first start)
     /// or 32 hex digits. Default: `file:seed` in the agent's state directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<HashSeed>", extend("default" = "file:seed"))]
     pub hash_seed: Option<String>,
 }
 
 /// One network interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interface {
     /// Name as `ip link` shows it.
+    #[schemars(with = "InterfaceName")]
     pub name: String,
     /// What arrives there.
     pub role: Role,
@@ -39,7 +46,7 @@ pub struct Interface {
 }
 
 /// What arrives on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Packets of clients.
@@ -62,7 +69,7 @@ impl Role {
 }
 
 /// How an XDP program is attached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachMode {
     /// Native, else generic with a warning.
@@ -75,7 +82,7 @@ pub enum AttachMode {
 }
 
 /// Outer source addresses of tunnel packets, one a family.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TunnelSource {
     /// For tunnels over IPv4; an address of this machine.
@@ -99,26 +106,35 @@ impl TunnelSource {
 }
 
 /// Sizes of the kernel's maps. Changed only by `lbx-agent detach` and a new start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Listeners: (address, protocol, port) of all services.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub listeners: u32,
     /// Endpoints of all pools; 65,535 at most.
+    #[schemars(range(min = 1, max = 65_535))]
     pub endpoints: u32,
     /// Tunnels; 65,535 at most.
+    #[schemars(range(min = 1, max = 65_535))]
     pub tunnels: u32,
     /// Virtual networks.
+    #[schemars(range(min = 1, max = 65_535))]
     pub virtual_networks: u32,
     /// Slots of all lookup tables together; 16,777,216 at most.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub table_slots: u32,
     /// Prefixes in the `allow` and `deny` of all services.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub prefixes: u32,
     /// Fragmented packets that are under way at a time.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub fragments: u32,
     /// Flows of TCP, and as many of UDP, that live elsewhere than their hash says, because something changed.
+    #[schemars(range(min = 1, max = 4_194_304))]
     pub pins: u32,
     /// Sources that services with an affinity for a time remember.
+    #[schemars(range(min = 1, max = 4_194_304))]
     pub affinities: u32,
 }
 
@@ -139,17 +155,20 @@ impl Default for Limits {
 }
 
 /// How long things are remembered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timers {
     /// For how long after a change of a pool flows without a pin go by the table before; 1s … 48h.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Time")]
     pub transition: Duration,
     /// For how long a TCP connection may be silent; 10s … 4h.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Time")]
     pub tcp_idle: Duration,
     /// For how long a flow of UDP may be silent; 1s … 8m.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Time")]
     pub udp_idle: Duration,
 }
 

@@ -2,33 +2,44 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema::{Address, Name, Weight};
+use crate::abi::TABLE_SIZES;
+
 /// A weighted set of endpoints with one monitor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
     /// Name, unique among pools.
+    #[schemars(with = "Name")]
     pub name: String,
     /// Name of the monitor; without one every enabled endpoint counts as healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub monitor: Option<String>,
     /// The pool is up while so many of its endpoints take new flows; 1 or more.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1), !skip_serializing_if)]
     pub minimum_endpoints: u32,
     /// Percent of the pool's new flows that go to the next pool of their service that is up.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(max = 100), !skip_serializing_if)]
     pub load_shedding: u8,
     /// Percent of the pool's endpoints that may be unhealthy; where more are, the monitor is not believed, and all take
     /// flows. 0 = it is believed always.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(max = 100), !skip_serializing_if)]
     pub panic_threshold: u8,
     /// How flows find an endpoint.
     #[serde(default, skip_serializing_if = "EndpointSteering::is_default")]
+    #[schemars(!skip_serializing_if)]
     pub endpoint_steering: EndpointSteering,
-    /// Slots of the pool's lookup table, one of the primes in [`crate::abi::TABLE_SIZES`]; default: the
-    /// smallest that is at least 100 × the number of endpoints.
+    /// Slots of the pool's lookup table, default: the smallest that is at least 100 × the number of
+    /// endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = table_sizes()))]
     pub table_size: Option<u32>,
     /// The origins.
     #[serde(default)]
@@ -36,7 +47,7 @@ pub struct Pool {
 }
 
 /// How flows find an endpoint of a pool.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointSteering {
     /// By a hash of addresses and ports: each flow for itself.
@@ -62,30 +73,37 @@ impl EndpointSteering {
 }
 
 /// One origin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// Name, unique in the pool.
+    #[schemars(with = "Name")]
     pub name: String,
     /// Name of the virtual network it lives in.
+    #[schemars(with = "Name")]
     pub virtual_network: String,
     /// Private address in that network, of the family of the services' addresses.
+    #[schemars(with = "Address")]
     pub address: IpAddr,
     /// Port; without one the client's destination port is kept. Where a service listens on a range, the first
     /// of as many ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub port: Option<u16>,
     /// Share of new flows relative to the other endpoints: 0 … 1 in steps of 0.01. 0 = no new flows.
     #[serde(default = "full_weight")]
+    #[schemars(with = "Weight")]
     pub weight: f64,
     /// false = no traffic and no probes, from one moment to the next.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// true = no new flows; those that there are stay for the service's `drain` time. Set by `lbx-ctl endpoint drain`.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(!skip_serializing_if)]
     pub drained: bool,
     /// Names of the network's tunnels that lead there; empty = all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Name>", !skip_serializing_if)]
     pub tunnels: Vec<String>,
 }
 
@@ -119,6 +137,10 @@ impl Endpoint {
             tunnels: Vec::new(),
         }
     }
+}
+
+fn table_sizes() -> Vec<Option<u32>> {
+    TABLE_SIZES.into_iter().map(Some).chain([None]).collect()
 }
 
 const fn full_weight() -> f64 {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One mistake in a configuration: where, what, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mistake {
     /// Place in the configuration, as `pools[0].endpoints[1].address`. Empty = the whole document.
     pub path: String,
@@ -54,7 +55,7 @@ impl fmt::Display for Mistake {
 }
 
 /// RFC 9457 problem document (`application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// Kind of problem, stable: `invalid`, `not_found`, `exists`, `referenced`, `conflict`, `read_only`,
     /// `not_allowed` (no such method here), `failed`.

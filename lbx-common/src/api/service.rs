@@ -2,32 +2,42 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Listen, Prefix};
+use super::{
+    Listen, Prefix,
+    schema::{Address, Name, Time, Weight},
+};
 
 /// What clients connect to, and where that goes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Name, unique among services.
+    #[schemars(with = "Name")]
     pub name: String,
     /// The virtual IP (VIP), IPv4 or IPv6.
+    #[schemars(with = "Address")]
     pub address: IpAddr,
     /// What is served on the VIP, as `tcp/443`, `tcp/8000-8999` or `udp/any`.
+    #[schemars(length(min = 1))]
     pub listen: Vec<Listen>,
     /// How packets reach the endpoint.
     #[serde(default)]
     pub forwarding: Forwarding,
     /// Names of the pools, in order.
+    #[schemars(with = "Vec<Name>", length(min = 1))]
     pub pools: Vec<String>,
     /// Name of the pool that serves while none of `pools` is up, whatever its own health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Name>")]
     pub fallback_pool: Option<String>,
     /// How the pools share the flows.
     #[serde(default, skip_serializing_if = "SteeringPolicy::is_default")]
+    #[schemars(!skip_serializing_if)]
     pub steering_policy: SteeringPolicy,
-    /// Shares of the pools, with [`SteeringPolicy::Random`].
+    /// Shares of the pools, with `steering_policy: random`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_steering: Option<RandomSteering>,
     /// Whether echo requests to the VIP are answered; the same for all services on it.
@@ -42,6 +52,7 @@ pub struct Service {
     pub session_affinity: Option<SessionAffinity>,
     /// How long a drained or removed endpoint keeps the flows that it has; 0s … 48h.
     #[serde(with = "humantime_serde", default = "default_drain")]
+    #[schemars(with = "Time")]
     pub drain: Duration,
     /// What becomes of established TCP connections when their endpoint is down.
     #[serde(default)]
@@ -51,12 +62,15 @@ pub struct Service {
     pub connection_tracking: ConnectionTracking,
     /// Clients that may connect; empty = all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10_000), !skip_serializing_if)]
     pub allow: Vec<Prefix>,
     /// Clients that may not, also where `allow` has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10_000), !skip_serializing_if)]
     pub deny: Vec<Prefix>,
     /// How many flows may begin.
     #[serde(default, skip_serializing_if = "RateLimit::is_off")]
+    #[schemars(!skip_serializing_if)]
     pub rate_limit: RateLimit,
 }
 
@@ -86,7 +100,7 @@ impl Service {
 }
 
 /// How pools share the flows of a service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeringPolicy {
     /// The first one that is up takes all.
@@ -112,19 +126,21 @@ impl SteeringPolicy {
 }
 
 /// Shares of pools, relative to each other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomSteering {
     /// Of pools that are not named: 0 … 1 in steps of 0.01.
     #[serde(default = "full_weight")]
+    #[schemars(with = "Weight")]
     pub default_weight: f64,
     /// Of pools, by name. 0 = no new flows while another pool is up.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<Name, Weight>")]
     pub pool_weights: BTreeMap<String, f64>,
 }
 
 /// How packets reach the endpoint.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Forwarding {
     /// Destination rewritten to the endpoint's private address; replies come back through the tunnel.
@@ -146,7 +162,7 @@ impl Forwarding {
 }
 
 /// What happens to packets while no endpoint takes them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NoEndpoint {
     /// They are dropped.
@@ -167,7 +183,7 @@ impl NoEndpoint {
 }
 
 /// What keeps flows of one client together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionAffinity {
     /// By what.
@@ -175,18 +191,21 @@ pub struct SessionAffinity {
     pub kind: AffinityKind,
     /// Leading bits of an IPv4 source that count, 1 … 32.
     #[serde(default = "whole_ipv4")]
+    #[schemars(range(min = 1, max = 32))]
     pub prefix_ipv4: u8,
     /// Leading bits of an IPv6 source that count, 1 … 128.
     #[serde(default = "subnet_ipv6")]
+    #[schemars(range(min = 1, max = 128))]
     pub prefix_ipv6: u8,
     /// For how long after its last flow a source's flows go where that one went, whatever became of the table;
     /// 1s … 7d. Without it they go where the table says.
     #[serde(with = "humantime_serde", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
     pub ttl: Option<Duration>,
 }
 
 /// By what flows are kept together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AffinityKind {
     /// The client's address.
@@ -195,7 +214,7 @@ pub enum AffinityKind {
 }
 
 /// What becomes of established TCP connections when their endpoint is down.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnEndpointDown {
     /// Their packets still go there: it may come back, and knows them then.
@@ -216,7 +235,7 @@ impl OnEndpointDown {
 }
 
 /// Which flows are remembered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionTracking {
     /// Those that live elsewhere than their hash says.
@@ -240,7 +259,7 @@ impl ConnectionTracking {
 }
 
 /// How many flows may begin each second; 0 = any number.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// In all.

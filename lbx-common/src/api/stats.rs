@@ -1,9 +1,10 @@
 //! `GET /v1/stats`: counters since the maps were made.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// All counters.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatsReport {
     /// One entry a service, in the order of the configuration.
     pub services: Vec<ServiceStats>,
@@ -17,7 +18,7 @@ pub struct StatsReport {
 }
 
 /// Packets and bytes of inner IP packets, per direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// Packets towards endpoints.
     pub in_packets: u64,
@@ -32,7 +33,7 @@ pub struct Traffic {
 }
 
 /// Counters of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStats {
     /// Name of the service.
     pub service: String,
@@ -42,7 +43,7 @@ pub struct ServiceStats {
 }
 
 /// Counters of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointStats {
     /// Name of the pool.
     pub pool: String,
@@ -56,7 +57,7 @@ pub struct EndpointStats {
 }
 
 /// Packets dropped for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DropCount {
     /// Name of the virtual network; absent where the packet belonged to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,9 +69,9 @@ pub struct DropCount {
 }
 
 /// How often something happened to flows that may live elsewhere than hash and table say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowCount {
-    /// Stable name, see [`crate::track::Event`].
+    /// Stable name.
     pub event: String,
     /// How often.
     pub count: u64,

@@ -1,11 +1,12 @@
 //! `GET /v1/status`: the agent and its data plane.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AttachMode, Encap, Revision, Role};
 
 /// The agent and its data plane.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusReport {
     /// Version of the agent.
     pub version: String,
@@ -35,7 +36,7 @@ pub struct StatusReport {
 }
 
 /// An interface that lbx is attached to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     /// Name of the interface.
     pub name: String,
@@ -52,7 +53,7 @@ pub struct InterfaceStatus {
 }
 
 /// State of a network interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkState {
     /// Up, with a carrier.
@@ -78,7 +79,7 @@ impl LinkState {
 }
 
 /// A tunnel and the way to its gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TunnelStatus {
     /// Name of the virtual network.
     pub virtual_network: String,
@@ -99,7 +100,7 @@ pub struct TunnelStatus {
 }
 
 /// The MTU of a tunnel's path, as a router said it (RFC 1191, RFC 8201).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathMtuStatus {
     /// Largest outer IP packet in bytes.
     pub mtu: u16,
@@ -108,7 +109,7 @@ pub struct PathMtuStatus {
 }
 
 /// Where tunnel packets leave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NextHopStatus {
     /// Egress interface.
     pub interface: String,
@@ -117,7 +118,7 @@ pub struct NextHopStatus {
 }
 
 /// How full a map is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MapFill {
     /// Name of the map.
     pub map: String,
@@ -128,7 +129,7 @@ pub struct MapFill {
 }
 
 /// A service whose lookup table was changed, while flows from before may be there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableChange {
     /// Name of the service.
     pub service: String,
@@ -142,7 +143,7 @@ pub struct TableChange {
 }
 
 /// How far the change of a table is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeState {
     /// Flows from before it, which are not pinned, go by the table before.

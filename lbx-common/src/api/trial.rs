@@ -2,22 +2,27 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema::FullName;
+
 /// What is to be probed: one of the two.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrialRequest {
     /// An endpoint, as `POOL/NAME`. It need not be one that the monitor checks otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FullName>")]
     pub endpoint: Option<String>,
     /// A tunnel, as `VNET/NAME`, at its `probe_address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FullName>")]
     pub tunnel: Option<String>,
 }
 
 /// What one probe found. It counts for no verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrialReport {
     /// Name of the monitor.
     pub monitor: String,
@@ -41,7 +46,7 @@ pub struct TrialReport {
 }
 
 /// Something that came to its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrialStep {
     /// What was done, as `connect`.
     pub name: String,

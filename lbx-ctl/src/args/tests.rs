@@ -30,6 +30,7 @@ fn request(line: &str) -> (String, Value) {
         | Command::Explain { .. }
         | Command::Stats { .. }
         | Command::Status
+        | Command::Schema
         | Command::Completion { .. } => None,
     };
     let (object, body) = request.expect("create or set").unwrap();

@@ -38,6 +38,17 @@ fn answers(line: &str) -> (u16, String) {
 }
 
 #[test]
+fn the_schema_of_the_configuration_needs_no_agent() {
+    let agent = FakeAgent::start(answers);
+    let schema: Value = serde_json::from_str(agent.run(&["schema"]).printed()).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["required"], json!(["version"]));
+    assert!(schema.pointer("/$defs/Endpoint/properties/weight").is_some());
+    assert!(agent.run(&["schema", "-o", "yaml"]).printed().contains("$defs:"));
+    assert_eq!(agent.requests(), []);
+}
+
+#[test]
 fn get_asks_for_a_list_a_part_or_one() {
     let agent = FakeAgent::start(answers);
     assert!(agent.run(&["get", "pools"]).printed().contains("web   tcp1"));
