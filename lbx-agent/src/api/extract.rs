@@ -3,7 +3,7 @@
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
 };
 use lbx_common::api::{Collection, FlowQuery, MAX_FLOWS, Revision};
 use serde::Deserialize;
@@ -39,11 +39,8 @@ impl<S: Send + Sync> FromRequestParts<S> for CollectionPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        match segments(parts, state).await?.as_slice() {
-            [name] => Ok(Self { collection: collection(name)?, parent: None }),
-            [outer, parent, name] => within(outer, parent, name),
-            _ => Err(no_such_path(parts.uri.path())),
-        }
+        let (collection, mut names) = place(parts, state).await?;
+        Ok(Self { collection, parent: names.pop() })
     }
 }
 
@@ -51,55 +48,48 @@ impl<S: Send + Sync> FromRequestParts<S> for ObjectPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        match segments(parts, state).await?.as_slice() {
-            [name, object] => {
-                let collection = collection(name)?;
-                if let Some(outer) = collection.parent() {
-                    return Err(ApiError::NotFound(format!(
-                        "{collection} are reached through their {}: /v1/{outer}/NAME/{collection}/NAME",
-                        outer.singular()
-                    )));
-                }
-                let within = CollectionPath { collection, parent: None };
-                Ok(Self { within, name: object.clone() })
-            }
-            [outer, parent, name, object] => {
-                Ok(Self { within: within(outer, parent, name)?, name: object.clone() })
-            }
-            _ => Err(no_such_path(parts.uri.path())),
-        }
+        let (collection, mut names) = place(parts, state).await?;
+        let name = names.pop().ok_or_else(|| no_such_path(parts.uri.path(), ""))?;
+        Ok(Self { within: CollectionPath { collection, parent: names.pop() }, name })
     }
 }
 
-async fn segments<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Vec<String>, ApiError> {
-    let Path(segments) = Path::<Vec<String>>::from_request_parts(parts, state)
+/// The collection of the route, and the names in the path.
+async fn place<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(Collection, Vec<String>), ApiError> {
+    let Path(names) = Path::<Vec<String>>::from_request_parts(parts, state)
         .await
         .map_err(|error| ApiError::Malformed(error.body_text()))?;
-    Ok(segments)
+    let collection = parts.extensions.get().copied();
+    Ok((collection.ok_or_else(|| no_such_path(parts.uri.path(), ""))?, names))
 }
 
-fn collection(name: &str) -> Result<Collection, ApiError> {
-    name.parse().map_err(|error| ApiError::NotFound(format!("{error}; there are {}", all_collections())))
+/// The answer to a path that leads nowhere. `known` is what there is directly below `/v1/`.
+pub(super) fn no_such_path(path: &str, known: &str) -> ApiError {
+    let steps: Vec<&str> = path.split('/').skip(1).collect();
+    let collection = |name: &str| name.parse::<Collection>().ok();
+    ApiError::NotFound(match steps.as_slice() {
+        ["v1", name, _] if collection(name).is_some_and(|inner| inner.parent().is_some()) => {
+            let outer = collection(name).and_then(Collection::parent);
+            let (singular, outer) = outer.map_or(("", ""), |outer| (outer.singular(), outer.as_str()));
+            format!("{name} are reached through their {singular}: /v1/{outer}/NAME/{name}/NAME")
+        }
+        ["v1", outer, _, inner, ..] if collection(outer).is_some() && collection(inner).is_some() => {
+            format!("{outer} contain no {inner}")
+        }
+        _ => format!("there is no `{path}`: below /v1/ there are {known}"),
+    })
 }
 
-fn within(outer: &str, parent: &str, name: &str) -> Result<CollectionPath, ApiError> {
-    let (outer, inner) = (collection(outer)?, collection(name)?);
-    if inner.parent() != Some(outer) {
-        return Err(ApiError::NotFound(format!("{outer} contain no {inner}")));
-    }
-    Ok(CollectionPath { collection: inner, parent: Some(parent.to_owned()) })
-}
-
-/// The answer to a path that leads nowhere.
-pub(super) fn no_such_path(path: &str) -> ApiError {
-    ApiError::NotFound(format!(
-        "there is no `{path}`: below /v1/ there are config, health, flows, stats, status, {}",
-        all_collections()
-    ))
-}
-
-fn all_collections() -> String {
-    Collection::ALL.map(Collection::as_str).join(", ")
+/// The answer to a method that a path does not take.
+pub(super) fn no_such_method(method: &Method, path: &str) -> ApiError {
+    let collection = path.strip_prefix("/v1/").and_then(|name| name.parse::<Collection>().ok());
+    let parent = collection.and_then(|inner| Some((inner, inner.parent()?)));
+    ApiError::NotAllowed(match parent {
+        Some((inner, outer)) => {
+            format!("`{path}` takes no {method}: {inner} are made below /v1/{outer}/NAME/{inner}")
+        }
+        None => format!("`{path}` takes no {method}"),
+    })
 }
 
 /// How a write is to be done.

@@ -1,11 +1,11 @@
-//! The routes, and how each becomes calls of [`Control`]. Status codes of refusals are chosen in `error`.
+//! How each operation becomes calls of [`Control`]. Status codes of refusals are chosen in `error`; which operation has
+//! which handler, in `operations`.
 
 use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, Path, State},
-    http::{HeaderName, Method, StatusCode, Uri, header},
+    Json,
+    extract::{Path, State},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use lbx_common::api::{
     Collection, Config, ConfigDocument, ExplainReport, ExplainRequest, FlowsReport, HealthReport,
@@ -19,7 +19,8 @@ use super::{
     diff::diff,
     edit::{self, Edit},
     error::ApiError,
-    extract::{Body, CollectionPath, FlowFilter, ObjectPath, WriteOptions, no_such_path},
+    extract::{Body, CollectionPath, FlowFilter, ObjectPath, WriteOptions},
+    openapi,
 };
 use crate::{
     control::{Control, RefusedError, TrialOf},
@@ -39,36 +40,14 @@ pub(super) struct Api<C> {
     pub yaml: YamlLoader,
 }
 
-pub(super) fn router<C: Control>(api: Api<C>) -> Router {
-    let collection = || get(list::<C>).post(create::<C>);
-    let object = || get(read::<C>).put(put::<C>).patch(patch::<C>).delete(delete::<C>);
-    Router::new()
-        .route("/metrics", get(metrics::<C>))
-        .route("/v1/config", get(read_config::<C>).put(write_config::<C>))
-        .route("/v1/health", get(health::<C>))
-        .route("/v1/flows", get(flows::<C>))
-        .route("/v1/stats", get(stats::<C>))
-        .route("/v1/status", get(status::<C>))
-        .route("/v1/explain", post(explain::<C>))
-        .route("/v1/monitors/{name}/test", post(test::<C>))
-        .route("/v1/{collection}", collection())
-        .route("/v1/{collection}/{name}", object())
-        .route("/v1/{outer}/{parent}/{collection}", collection())
-        .route("/v1/{outer}/{parent}/{collection}/{name}", object())
-        .fallback(async |uri: Uri| no_such_path(uri.path()))
-        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            ApiError::NotAllowed(format!("`{}` takes no {method}", uri.path()))
-        })
-        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
-        .with_state(api)
-}
-
-async fn read_config<C: Control>(State(api): State<Api<C>>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn read_config<C: Control>(
+    State(api): State<Api<C>>,
+) -> Result<impl IntoResponse, ApiError> {
     let document = api.control.config().await?;
     Ok((etag(document.revision), Json(document)))
 }
 
-async fn write_config<C: Control>(
+pub(super) async fn write_config<C: Control>(
     State(api): State<Api<C>>,
     options: WriteOptions,
     body: Body,
@@ -94,7 +73,7 @@ async fn write_config<C: Control>(
     Ok(accepted(report, StatusCode::OK))
 }
 
-async fn list<C: Control>(
+pub(super) async fn list<C: Control>(
     State(api): State<Api<C>>,
     within: CollectionPath,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -136,7 +115,7 @@ fn all_endpoints(config: &Config) -> Vec<ListedEndpoint> {
         .collect()
 }
 
-async fn read<C: Control>(
+pub(super) async fn read<C: Control>(
     State(api): State<Api<C>>,
     object: ObjectPath,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -144,7 +123,7 @@ async fn read<C: Control>(
     Ok((etag(document.revision), Json(edit::get(&document.config, &object)?)))
 }
 
-async fn create<C: Control>(
+pub(super) async fn create<C: Control>(
     State(api): State<Api<C>>,
     within: CollectionPath,
     options: WriteOptions,
@@ -156,7 +135,7 @@ async fn create<C: Control>(
     Ok(accepted(report, status))
 }
 
-async fn put<C: Control>(
+pub(super) async fn put<C: Control>(
     State(api): State<Api<C>>,
     object: ObjectPath,
     options: WriteOptions,
@@ -165,7 +144,7 @@ async fn put<C: Control>(
     edit_object(&api, options, &Edit::Put(object, body.json()?)).await
 }
 
-async fn patch<C: Control>(
+pub(super) async fn patch<C: Control>(
     State(api): State<Api<C>>,
     object: ObjectPath,
     options: WriteOptions,
@@ -174,7 +153,7 @@ async fn patch<C: Control>(
     edit_object(&api, options, &Edit::Patch(object, body.json()?)).await
 }
 
-async fn delete<C: Control>(
+pub(super) async fn delete<C: Control>(
     State(api): State<Api<C>>,
     object: ObjectPath,
     options: WriteOptions,
@@ -228,11 +207,14 @@ fn accepted(report: WriteReport, status: StatusCode) -> Response {
     (status, etag(report.revision), Json(report)).into_response()
 }
 
-async fn health<C: Control>(State(api): State<Api<C>>) -> Result<Json<HealthReport>, ApiError> {
+pub(super) async fn health<C: Control>(State(api): State<Api<C>>) -> Result<Json<HealthReport>, ApiError> {
     Ok(Json(api.control.health().await?))
 }
 
-async fn explain<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<Json<ExplainReport>, ApiError> {
+pub(super) async fn explain<C: Control>(
+    State(api): State<Api<C>>,
+    body: Body,
+) -> Result<Json<ExplainReport>, ApiError> {
     let request: ExplainRequest = serde_json::from_value(body.json()?).map_err(|error| {
         ApiError::Malformed(format!(
             "{error}: write `{{\"from\": \"192.0.2.1:5555\", \"to\": \"203.0.113.80:443\", \"protocol\": \"tcp\"}}`"
@@ -244,7 +226,7 @@ async fn explain<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<Js
     Ok(Json(api.control.explain(request).await?))
 }
 
-async fn test<C: Control>(
+pub(super) async fn test<C: Control>(
     State(api): State<Api<C>>,
     Path(monitor): Path<String>,
     body: Body,
@@ -281,15 +263,15 @@ fn full_name<'a>(text: &'a str, what: &str, form: &str) -> Result<(&'a str, &'a 
     text.split_once('/').ok_or_else(|| ApiError::Malformed(format!("`{text}` is no {what}: write {form}")))
 }
 
-async fn stats<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatsReport>, ApiError> {
+pub(super) async fn stats<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatsReport>, ApiError> {
     Ok(Json(api.control.stats().await?))
 }
 
-async fn metrics<C: Control>(State(api): State<Api<C>>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn metrics<C: Control>(State(api): State<Api<C>>) -> Result<impl IntoResponse, ApiError> {
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::scrape(&api.control).await?))
 }
 
-async fn flows<C: Control>(
+pub(super) async fn flows<C: Control>(
     State(api): State<Api<C>>,
     FlowFilter(query): FlowFilter,
 ) -> Result<Json<FlowsReport>, ApiError> {
@@ -307,8 +289,12 @@ async fn flows<C: Control>(
     Ok(Json(api.control.flows(query).await?))
 }
 
-async fn status<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatusReport>, ApiError> {
+pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> Result<Json<StatusReport>, ApiError> {
     Ok(Json(api.control.status().await?))
+}
+
+pub(super) async fn document<C: Control>() -> Json<Value> {
+    Json(openapi::document::<C>())
 }
 
 fn etag(revision: Revision) -> [(HeaderName, String); 1] {

@@ -14,6 +14,7 @@
 //! | `/v1/monitors/{name}/test` | POST: one probe now |
 //! | `/v1/explain` | POST: what would become of a packet |
 //! | `/metrics` | GET: for Prometheus |
+//! | `/v1/openapi.json` | GET: all of this for programs |
 //! | `/v1/health`, `/v1/flows`, `/v1/stats`, `/v1/status` | GET |
 //!
 //! Answers carry the revision as `ETag`; writes take it as `If-Match`, and `?dry_run=true` checks only.
@@ -23,6 +24,8 @@ mod edit;
 mod error;
 mod extract;
 mod handlers;
+mod openapi;
+mod operations;
 mod referrers;
 mod socket;
 #[cfg(test)]
@@ -57,7 +60,7 @@ pub async fn serve<C: Control>(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let (listener, _remove_at_end) = socket.into_parts();
-    let router = handlers::router(handlers::Api { control, yaml });
+    let router = operations::router(handlers::Api { control, yaml });
     let server = axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())
         .into_future();

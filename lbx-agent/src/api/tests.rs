@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{YamlLoader, bind, serve};
 use crate::control::{Control, RefusedError, TrialOf};
 
+mod contract;
 mod objects;
 mod whole_config;
 
@@ -183,24 +184,34 @@ impl Server {
         self.client.request(method, format!("http://agent{path}"))
     }
 
+    /// Sends a request; what comes back is as the OpenAPI document says. Returns status and body.
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> (StatusCode, Value) {
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let answer = client.execute(request).await.unwrap();
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let text = answer.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        contract::check(&method, &path, status, &headers, &body);
+        (status, body)
+    }
+
     async fn get(&self, path: &str) -> Value {
-        let answer = self.request(Method::GET, path).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "GET {path}");
-        answer.json().await.unwrap()
+        let (status, body) = self.exchange(self.request(Method::GET, path)).await;
+        assert_eq!(status, StatusCode::OK, "GET {path}");
+        body
     }
 
     async fn write(&self, method: Method, path: &str, body: Value) -> WriteReport {
-        let answer = self.request(method, path).json(&body).send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap()
+        let (status, body) = self.exchange(self.request(method, path).json(&body)).await;
+        assert!(status.is_success(), "{path}: {status} {body}");
+        serde_json::from_value(body).unwrap()
     }
 
     async fn refused(&self, request: reqwest::RequestBuilder) -> Problem {
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.headers()["content-type"], "application/problem+json");
-        let status = answer.status();
-        let problem: Problem = answer.json().await.unwrap();
+        let (status, body) = self.exchange(request).await;
+        let problem: Problem = serde_json::from_value(body).unwrap();
         assert_eq!(problem.status, status.as_u16());
         problem
     }
@@ -308,7 +319,7 @@ async fn unknown_paths_and_methods_say_what_there_is() {
     let server = Server::start();
     let problem = server.refused(server.request(Method::GET, "/v1/pool")).await;
     assert_eq!((problem.kind.as_str(), problem.status), ("not_found", 404));
-    assert!(problem.detail.contains("`pool`") && problem.detail.contains("pools"), "{}", problem.detail);
+    assert!(problem.detail.contains("`/v1/pool`") && problem.detail.contains("pools"), "{}", problem.detail);
     let problem = server.refused(server.request(Method::GET, "/metrics/x/y/z/w")).await;
     assert!(problem.detail.contains("/v1/"), "{}", problem.detail);
     let problem = server.refused(server.request(Method::DELETE, "/v1/config")).await;
