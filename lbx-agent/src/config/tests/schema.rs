@@ -59,7 +59,7 @@ fn schema_at<'a>(root: &'a Value, pointer: &str) -> &'a Value {
     })
 }
 
-fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+pub(super) fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let one = schema.get("anyOf").and_then(|all| all.get(0)).unwrap_or(schema);
     match one.get("$ref").and_then(Value::as_str) {
         Some(place) => root.pointer(place.trim_start_matches('#')).unwrap(),
