@@ -105,9 +105,9 @@ fn says(cell: &str, field: &Known) -> bool {
         Some(Value::Bool(value)) => cell == value.to_string(),
         Some(Value::String(value)) => text == value.replace(' ', ""),
         // What an empty list means is said in a word.
-        Some(empty @ (Value::Array(_) | Value::Object(_))) => {
-            !literal && cell != "required" || text == empty.to_string()
-        }
+        Some(Value::Array(_)) if literal => text == "[]",
+        Some(Value::Object(_)) if literal => text == "{}",
+        Some(Value::Array(_) | Value::Object(_)) => cell != "required",
         Some(Value::Null) | None => !literal && cell != "required",
     }
 }
