@@ -197,13 +197,18 @@ impl Agent {
 
     /// A request to the API.
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Result<Response> {
+        let request = Request { method, host: "lbx", path, keep_alive: false, if_match: None, body };
+        http::exchange(&mut self.connect()?, request).with_context(|| format!("{method} {path}"))
+    }
+
+    /// A connection to the API, for requests of a test's own.
+    pub fn connect(&self) -> Result<UnixStream> {
         let socket = self.files.socket();
-        let mut stream = UnixStream::connect(&socket)
+        let stream = UnixStream::connect(&socket)
             .with_context(|| format!("the agent is not listening on {}", socket.display()))?;
         stream.set_read_timeout(Some(API_TIMEOUT))?;
         stream.set_write_timeout(Some(API_TIMEOUT))?;
-        let request = Request { method, host: "lbx", path, keep_alive: false, body };
-        http::exchange(&mut stream, request).with_context(|| format!("{method} {path}"))
+        Ok(stream)
     }
 
     /// Reads an object from the API.
@@ -285,6 +290,11 @@ impl Agent {
     /// Directory of all its files but the pins.
     pub fn directory(&self) -> &Path {
         &self.files.directory
+    }
+
+    /// Directory of the stored configuration.
+    pub fn state_dir(&self) -> PathBuf {
+        self.files.state()
     }
 
     /// Directory of the pins.

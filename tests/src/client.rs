@@ -113,7 +113,14 @@ impl Client {
             let mut connection = self.open(to, source_port, None)?;
             let body: Vec<u8> = (0..count).map(pattern).collect();
             let host = &connection.host;
-            let request = Request { method: "POST", host, path: "/bytes", keep_alive: false, body: &body };
+            let request = Request {
+                method: "POST",
+                host,
+                path: "/bytes",
+                keep_alive: false,
+                if_match: None,
+                body: &body,
+            };
             let response = http::exchange(&mut connection.stream, request)?;
             ensure!(response.status == 200, "status {}: other bytes arrived", response.status);
             ensure!(response.body == count.to_string().as_bytes(), "{:?} bytes arrived", response.body);
@@ -195,14 +202,16 @@ impl Connection {
     }
 
     fn request(&mut self, path: &str, keep_alive: bool) -> Result<Answer> {
-        let request = Request { method: "GET", host: &self.host, path, keep_alive, body: &[] };
+        let request =
+            Request { method: "GET", host: &self.host, path, keep_alive, if_match: None, body: &[] };
         let response = http::exchange(&mut self.stream, request)?;
         ensure!(response.status == 200, "status {} for {path}", response.status);
         parse_answer(&response.body, self.stream.local_addr()?)
     }
 
     fn send(&mut self, path: &str, keep_alive: bool) -> Result<()> {
-        let request = Request { method: "GET", host: &self.host, path, keep_alive, body: &[] };
+        let request =
+            Request { method: "GET", host: &self.host, path, keep_alive, if_match: None, body: &[] };
         http::send(&mut self.stream, request)
     }
 

@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// Whether the connection is used again.
     pub keep_alive: bool,
+    /// `If-Match` header: the revision that a write is made for.
+    pub if_match: Option<u64>,
     /// JSON body; empty = none.
     pub body: &'a [u8],
 }
@@ -62,15 +64,17 @@ pub fn exchange(stream: &mut (impl Read + Write), request: Request<'_>) -> Resul
 
 /// Sends a request.
 pub fn send(stream: &mut impl Write, request: Request<'_>) -> Result<()> {
-    let Request { method, host, path, keep_alive, body } = request;
+    let Request { method, host, path, keep_alive, if_match, body } = request;
     let connection = if keep_alive { "keep-alive" } else { "close" };
     let content = match body.len() {
         0 => String::new(),
         length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
     };
-    let mut bytes =
-        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n{content}\r\n")
-            .into_bytes();
+    let condition = if_match.map(|revision| format!("If-Match: \"{revision}\"\r\n")).unwrap_or_default();
+    let mut bytes = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n{condition}{content}\r\n"
+    )
+    .into_bytes();
     bytes.extend(body);
     stream.write_all(&bytes).context("sending the request")
 }
