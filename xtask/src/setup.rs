@@ -106,6 +106,7 @@ pub fn ensure(workspace: &Workspace, scope: Scope) -> Result<ToolChain> {
         component("fmt", "rustfmt", "checks the layout of the code")?;
         component("clippy", "clippy", "checks the code for mistakes")?;
         promtool(workspace)?;
+        schemathesis(workspace)?;
     }
     match toolchain::find(workspace) {
         Ok(tool_chain) => Ok(tool_chain),
@@ -215,6 +216,30 @@ fn promtool(workspace: &Workspace) -> Result<()> {
     std::fs::create_dir_all(workspace.tools().join("bin"))?;
     std::fs::rename(folder.join("usr/bin/promtool"), &own).context(remedy)?;
     std::fs::remove_dir_all(&folder).context("cannot remove the rest of the package")
+}
+
+/// Installs schemathesis, of exactly the versions that the tests ask for, where it is not there: a folder of Python's for
+/// this checkout alone.
+fn schemathesis(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.tools().join("schemathesis");
+    let wanted = workspace.root.join("tests/schemathesis/requirements.txt");
+    let installed = folder.join("requirements.txt");
+    let versions = std::fs::read(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+    if std::fs::read(&installed).is_ok_and(|installed| installed == versions) {
+        return Ok(());
+    }
+    let why = "holds the API against its OpenAPI document";
+    if process::output(process::command("python3").args(["-c", "import ensurepip"])).is_err() {
+        apt_install(&["python3-venv"], &format!("for schemathesis, which {why}"))?;
+    }
+    let mut python = process::command("python3");
+    python.args(["-m", "venv", "--clear"]).arg(&folder);
+    process::step("make a folder for schemathesis", "for this checkout alone", &mut python)?;
+    let mut pip = process::command(folder.join("bin/pip"));
+    pip.args(["--disable-pip-version-check", "install", "--quiet", "--requirement"]).arg(&wanted);
+    process::step("install schemathesis", &format!("{why}; half a minute"), &mut pip)?;
+    std::fs::copy(&wanted, &installed).context("cannot note what is installed")?;
+    Ok(())
 }
 
 /// Installs packages, or says which they are where apt or root is missing.

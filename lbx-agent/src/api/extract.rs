@@ -1,15 +1,20 @@
 //! What a request says: the place its path names, its options, its body. Knows nothing of the configuration.
 
 use axum::{
-    body::Bytes,
+    body::{self, Bytes},
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, Method, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use lbx_common::api::{Collection, FlowQuery, MAX_FLOWS, Revision};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
+
+/// Largest body: a configuration of 65,535 endpoints is about 10 MB.
+const BODY_LIMIT_BYTES: usize = 64 << 20;
 
 /// A collection; `parent` names the object that contains it, for tunnels and endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +162,18 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, ApiError> {
     })
 }
 
+/// Reads the body before anything is answered, however little of the request makes sense: an answer that comes before
+/// the body has ends the connection, and a client that is still sending sees no more than that.
+pub(super) async fn read_first(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match body::to_bytes(body, BODY_LIMIT_BYTES).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, bytes.into())).await,
+        Err(_) => {
+            ApiError::TooLarge(format!("the body is larger than {BODY_LIMIT_BYTES} bytes")).into_response()
+        }
+    }
+}
+
 /// The body of a request and whether it is YAML.
 #[derive(Debug)]
 pub(super) struct Body {
@@ -170,16 +187,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let yaml = content_type.is_some_and(|value| value.to_ascii_lowercase().contains("yaml"));
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| {
-            if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::TooLarge(format!(
-                    "the body is larger than {} bytes",
-                    super::handlers::BODY_LIMIT_BYTES
-                ))
-            } else {
-                ApiError::Malformed(error.body_text())
-            }
-        })?;
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|error| ApiError::Malformed(error.body_text()))?;
         Ok(Self { bytes, yaml })
     }
 }

@@ -27,9 +27,6 @@ use crate::{
     metrics,
 };
 
-/// Largest body: a configuration of 65,535 endpoints is about 10 MB.
-pub(super) const BODY_LIMIT_BYTES: usize = 64 << 20;
-
 /// How often a write is repeated after somebody else was faster. Each round somebody got on, so that many
 /// lost races in a row mean a broken store rather than busy users.
 const ATTEMPTS: usize = 32;

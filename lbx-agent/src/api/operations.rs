@@ -6,6 +6,7 @@ use axum::{
     extract::DefaultBodyLimit,
     handler::Handler,
     http::{Method, Uri},
+    middleware::from_fn,
     routing::{MethodFilter, MethodRouter, on},
 };
 use lbx_common::api::{
@@ -15,8 +16,8 @@ use lbx_common::api::{
 use serde_json::{Map, Value};
 
 use super::{
-    extract::{no_such_method, no_such_path},
-    handlers::{self, Api, BODY_LIMIT_BYTES},
+    extract::{no_such_method, no_such_path, read_first},
+    handlers::{self, Api},
     openapi::{Body, Content, example, object},
 };
 use crate::control::Control;
@@ -288,6 +289,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .fold(Router::new(), |router, Operation { path, route, .. }| router.route(&path, route))
         .fallback(async move |uri: Uri| no_such_path(uri.path(), &known))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| no_such_method(&method, uri.path()))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(read_first))
         .with_state(api)
 }

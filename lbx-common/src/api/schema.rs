@@ -108,7 +108,7 @@ texts! {
     HttpPath: "Path and query of a request", "/[^#\\s\\x00-\\x1f\\x7f]*", ["/healthz"];
     HeaderName: "Name of a header", "[!#$%&'*+.^_`|~0-9A-Za-z-]+", ["Host"];
     SocketAddress: "Address and port, as `192.0.2.1:5555` or `[2001:db8::1]:5555`",
-        format!("(({OCTET}\\.){{3}}{OCTET}|\\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\\]):(0*|{PORT})"),
+        format!("(({OCTET}\\.){{3}}{OCTET}|\\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\\]):(0+|{PORT})"),
         ["192.0.2.1:5555", "[2001:db8::1]:5555"];
 }
 

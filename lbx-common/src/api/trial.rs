@@ -10,6 +10,10 @@ use super::schema::FullName;
 /// What is to be probed: one of the two.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["endpoint"], "properties": {"endpoint": {"type": "string"}, "tunnel": {"type": "null"}}},
+    {"required": ["tunnel"], "properties": {"tunnel": {"type": "string"}, "endpoint": {"type": "null"}}},
+]))]
 pub struct TrialRequest {
     /// An endpoint, as `POOL/NAME`. It need not be one that the monitor checks otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
