@@ -4,8 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
-    collections::BTreeMap,
-    env, fs, net::{Ipv4Addr, TcpListener},
+    collections::BTreeSet,
+    env, fs,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -21,9 +22,9 @@ use lbx_tests::{
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
-/// Its process takes half of that on two busy processors.
-const PATIENCE: Duration = Duration::from_secs(300);
-const LONG_PATIENCE: Duration = Duration::from_secs(3600);
+/// It takes less than a minute where nothing else runs.
+const PATIENCE: Duration = Duration::from_mins(5);
+const LONG_PATIENCE: Duration = Duration::from_hours(1);
 
 /// `schemathesis` of this checkout, which the set-up installs.
 fn schemathesis() -> PathBuf {
@@ -81,20 +82,20 @@ fn schemathesis_finds_the_api_as_it_is_documented() {
     println!("{}\n{}", end.stdout, end.stderr);
     assert_eq!(end.code, Some(0), "{}", agent.log());
 
-    let (calls, document) = (fs::read_to_string(calls).unwrap(), agent.get::<Value>("/v1/openapi.json").unwrap());
-    let mut best: BTreeMap<(String, String), Vec<u16>> = BTreeMap::new();
+    // The document is read here: schemathesis leaves out where it has it from.
+    let document: Value = agent.get("/v1/openapi.json").unwrap();
+    let mut open: BTreeSet<String> = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
-        for method in methods.as_object().unwrap().keys() {
-            best.insert((path.clone(), method.to_uppercase()), Vec::new());
+        let each = methods.as_object().unwrap().keys();
+        open.extend(each.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    open.remove("GET /v1/openapi.json");
+    assert!(open.len() > 40, "{open:?}");
+    for line in fs::read_to_string(calls).unwrap().lines() {
+        let (operation, status) = line.rsplit_once(' ').unwrap();
+        if status.starts_with('2') {
+            open.remove(operation);
         }
     }
-    for line in calls.lines() {
-        let mut words = line.split(' ');
-        let (method, path, status) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
-        if let Some(statuses) = best.get_mut(&(path.to_owned(), method.to_owned())) {
-            statuses.push(status.parse().unwrap());
-        }
-    }
-    best.retain(|_, statuses| !statuses.iter().any(|status| (200..300).contains(status)));
-    assert!(best.is_empty(), "no success of {best:?}");
+    assert!(open.is_empty(), "no success of {open:?}");
 }
