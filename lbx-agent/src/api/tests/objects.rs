@@ -174,6 +174,28 @@ async fn what_is_in_use_is_not_deleted_and_every_user_is_listed() {
 }
 
 #[tokio::test]
+async fn a_pool_is_in_use_wherever_a_service_names_it() {
+    let server = Server::start();
+    server.write(Method::PUT, "/v1/pools/spare", json!({})).await;
+    let delete = || server.refused(server.request(Method::DELETE, "/v1/pools/spare"));
+    for (patch, place) in [
+        (json!({"fallback_pool": "spare"}), "services[0].fallback_pool"),
+        (
+            json!({"fallback_pool": null, "random_steering": {"pool_weights": {"spare": 0.5}}}),
+            "services[0].random_steering.pool_weights.spare",
+        ),
+        (json!({"random_steering": null, "pools": ["web", "spare"]}), "services[0].pools[1]"),
+    ] {
+        server.write(Method::PATCH, "/v1/services/web", patch).await;
+        let problem = delete().await;
+        assert_eq!((problem.kind.as_str(), problem.mistakes.len()), ("referenced", 1), "{problem:?}");
+        assert_eq!(problem.mistakes[0].path, place);
+    }
+    server.write(Method::PATCH, "/v1/services/web", json!({"pools": ["web"]})).await;
+    server.write(Method::DELETE, "/v1/pools/spare", Value::Null).await;
+}
+
+#[tokio::test]
 async fn what_is_not_in_use_is_deleted_with_what_it_contains() {
     let server = Server::start();
     for path in ["/v1/pools/web/endpoints/a", "/v1/pools/web/endpoints/b"] {

@@ -133,7 +133,9 @@ fn first_members(config: &Config) -> HashMap<(&str, Family), &Endpoint> {
 fn fields(service: &Service) -> impl Iterator<Item = (String, &str)> {
     let listed =
         service.pools.iter().enumerate().map(|(index, name)| (format!("pools[{index}]"), name.as_str()));
-    listed.chain(service.fallback_pool.as_deref().map(|name| ("fallback_pool".to_owned(), name)))
+    // One that is in the list as well has been looked at.
+    let fallback = service.fallback_pool.as_ref().filter(|name| !service.pools.contains(name));
+    listed.chain(fallback.map(|name| ("fallback_pool".to_owned(), name.as_str())))
 }
 
 /// Packets are not translated from one family to the other.

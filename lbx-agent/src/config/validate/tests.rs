@@ -191,6 +191,11 @@ fn interfaces_exist_once_for_each_side() {
             ),
         );
     }
+    for own in ["lbx0", "lbx1"] {
+        let expected =
+            format!("node.interfaces[0].name: `{own}` is a device of lbx's own: list the interfaces");
+        refuses(&[("/node/interfaces", public(own))], &expected);
+    }
     refuses(
         &[("/node/interfaces", public("eth1"))],
         "node.interfaces[1].name: interface `eth1` is listed by node.interfaces[0] already: list it once, with role \

@@ -202,6 +202,15 @@ fn every_pool_of_a_service_fits_it() {
             ),
         );
     }
+    // A pool that is named twice has its mistakes once.
+    refuses(
+        &[
+            ("/pools/-", six),
+            ("/services/1/pools", json!(["web", "six"])),
+            ("/services/1/fallback_pool", json!("six")),
+        ],
+        "services[1].pools[1]: 203.0.113.1, the address of service `web`, is IPv4, but endpoint `a`",
+    );
     // The same endpoint in two pools of a service: replies would not say of which.
     let again = json!({"name": "again", "endpoints": [
         {"name": "z", "virtual_network": "east", "address": "10.0.0.1", "port": 5432}]});
@@ -286,6 +295,23 @@ fn limits_have_bounds_and_everything_fits() {
         accepts(&[("/limits", json!({limit: right}))]);
         refuses(&[("/limits", json!({limit: right - 1}))], &format!("limits.{limit}: {expected}"));
     }
+}
+
+#[test]
+fn tables_in_which_pools_are_mixed_count_as_well() {
+    let changes = |policy: &str, limit: u32| {
+        [
+            ("/services/0/pools", json!(["db", "web"])),
+            ("/services/0/steering_policy", json!(policy)),
+            ("/limits", json!({"table_slots": limit})),
+        ]
+    };
+    accepts(&changes("failover", 2042));
+    accepts(&changes("random", 3063));
+    refuses(
+        &changes("random", 3062),
+        "limits.table_slots: there are 3063 slots in the lookup tables of all pools and services: raise this limit",
+    );
 }
 
 #[test]

@@ -45,9 +45,15 @@ fn all_of_it_is_taken_as_it_is_written() {
 
 #[test]
 fn what_is_out_of_range_is_named_with_the_range() {
-    let cases: [(&str, Value, &str, &str); 13] = [
+    let cases: [(&str, Value, &str, &str); 16] = [
         ("/services/0/drain", json!("49h"), "services[0].drain", "found 2days 1h, expected 0s to 2days"),
         ("/timers", json!({"transition": "500ms"}), "timers.transition", "found 500ms, expected 1s to 2days"),
+        (
+            "/timers",
+            json!({"transition": "49h"}),
+            "timers.transition",
+            "found 2days 1h, expected 1s to 2days",
+        ),
         ("/timers", json!({"tcp_idle": "9s"}), "timers.tcp_idle", "found 9s, expected 10s to 4h"),
         ("/timers", json!({"tcp_idle": "5h"}), "timers.tcp_idle", "found 5h, expected 10s to 4h"),
         ("/timers", json!({"udp_idle": "0s"}), "timers.udp_idle", "found 0s, expected 1s to 8m"),
@@ -72,6 +78,18 @@ fn what_is_out_of_range_is_named_with_the_range() {
             json!({"prefix_ipv4": 33}),
             "services[0].session_affinity.prefix_ipv4",
             "found 33, expected 1 to 32: the leading bits of a source that count",
+        ),
+        (
+            "/services/0/session_affinity",
+            json!({"prefix_ipv4": 0}),
+            "services[0].session_affinity.prefix_ipv4",
+            "found 0, expected 1 to 32: the leading bits of a source that count",
+        ),
+        (
+            "/services/0/session_affinity",
+            json!({"prefix_ipv6": 129}),
+            "services[0].session_affinity.prefix_ipv6",
+            "found 129, expected 1 to 128: the leading bits of a source that count",
         ),
         (
             "/services/0/session_affinity",
