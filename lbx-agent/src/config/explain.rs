@@ -95,6 +95,7 @@ fn wrong_type(found: &Value, expected: &str) -> String {
         "IPv6 address" => "an IPv6 address, as `2001:db8::10`",
         "a string" => "text",
         "a sequence" => "a list",
+        "a map" => "an object, as `{NAME: VALUE}`",
         other => other,
     };
     let hint =

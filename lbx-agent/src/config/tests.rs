@@ -336,6 +336,7 @@ fn mangled(begin: usize, count: usize, by: &str) -> String {
 }
 
 mod fields;
+mod forms;
 mod reference;
 mod schema;
 

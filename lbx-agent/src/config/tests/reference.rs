@@ -11,7 +11,7 @@ const README: &str = include_str!("../../../../README.md");
 
 /// A field as the schema has it.
 #[derive(Debug)]
-struct Known {
+pub(super) struct Known {
     required: bool,
     default: Option<Value>,
     /// Whether it has fields of its own, which have lines of theirs.
@@ -19,7 +19,7 @@ struct Known {
 }
 
 /// All fields of the configuration by their path, as `pools[].endpoints[].port`.
-fn known() -> BTreeMap<String, Known> {
+pub(super) fn known() -> BTreeMap<String, Known> {
     fn walk(root: &Value, schema: &Value, here: &str, found: &mut BTreeMap<String, Known>) {
         let required = schema["required"].as_array();
         for (name, field) in schema["properties"].as_object().unwrap() {

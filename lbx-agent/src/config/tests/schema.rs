@@ -14,7 +14,7 @@ fn schema() -> Validator {
 }
 
 /// A text with every field, as a tree.
-fn whole() -> Value {
+pub(super) fn whole() -> Value {
     super::super::tree::parse(WHOLE).unwrap().to_json()
 }
 
@@ -37,7 +37,7 @@ fn places(value: &Value, here: &str, found: &mut Vec<String>) {
 }
 
 /// A pointer as mistakes write it.
-fn path_of(pointer: &str) -> String {
+pub(super) fn path_of(pointer: &str) -> String {
     pointer.split('/').skip(1).fold(String::new(), |path, step| match step.parse::<usize>() {
         Ok(index) => format!("{path}[{index}]"),
         Err(_) if path.is_empty() => step.to_owned(),
