@@ -118,6 +118,7 @@ const FIELDS: &[(Form, &[&str])] = &[
 ];
 
 /// Wrong values, each with what stands behind the field in the path of the mistake, and the message.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn wrong(form: Form) -> Vec<(Value, &'static str, String)> {
     let expected = |found: &str, right: &str| format!("found {found}, expected {right}");
     let each = |right: &str| vec![(json!({"a": 1}), "", expected("an object", right))];
