@@ -5,6 +5,8 @@ use lbx_common::api::{
     Revision, StatsReport, StatusReport, TrialReport,
 };
 
+use crate::events::Events;
+
 /// Why the agent refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedError {
@@ -88,6 +90,9 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Flows that are pinned. A name that is not configured matches none.
     fn flows(&self, query: FlowQuery) -> impl Future<Output = Result<FlowsReport, RefusedError>> + Send;
+
+    /// What happened.
+    fn events(&self) -> &Events;
 
     /// The agent and its data plane.
     fn status(&self) -> impl Future<Output = Result<StatusReport, RefusedError>> + Send;

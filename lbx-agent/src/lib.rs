@@ -4,6 +4,7 @@ pub mod api;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod events;
 pub mod explain;
 pub mod health;
 mod heap;

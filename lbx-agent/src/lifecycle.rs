@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, YamlLoader},
     config::{self, model::Model},
+    events::Events,
     health::HealthChecker,
     metrics,
     net::{devices, netlink, next_hop, path_mtu, probe_path::LBX0},
@@ -72,10 +73,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (doubts, doubted) = mpsc::channel(64);
     let outputs = Outputs { targets, remotes, doubts };
     let found = Found::look(&options.bpffs)?;
+    let events = Events::default();
+    let (handle, commands) = Handle::new(events.clone());
     let started = async {
         let kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
         let (adopted, known_routes) = (kernel.adopted, Arc::clone(&kernel.known_routes));
-        let start = Start { store, revision, model, kernel, state_dir: options.state_dir.clone(), seed };
+        let state_dir = options.state_dir.clone();
+        let start = Start { store, revision, model, kernel, state_dir, seed, events };
         Ok::<_, KernelError>((Reconciler::start(start, outputs).await?, adopted, known_routes))
     };
     let (reconciler, adopted, known_routes) = match started.await {
@@ -89,7 +93,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
 
-    let (handle, commands) = Handle::new();
     let (observed, observations) = mpsc::channel(1024);
     let (resolved, next_hops) = mpsc::channel(1024);
     let (reload, reloads) = mpsc::channel(1);

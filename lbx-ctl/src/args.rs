@@ -13,7 +13,9 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
-use lbx_common::api::{DEFAULT_FLOWS, FlowQuery, MAX_FLOWS, Prefix, PrefixError, Protocol, Revision};
+use lbx_common::api::{
+    DEFAULT_FLOWS, EventType, FlowQuery, MAX_FLOWS, Prefix, PrefixError, Protocol, Revision,
+};
 
 pub use self::{
     names::{Kind, ObjectName},
@@ -186,6 +188,14 @@ Examples:
   lbx-ctl flows --endpoint web/a
   lbx-ctl flows --service web --client 203.0.113.0/24 --limit 1000")]
     Flows(FlowFilter),
+    /// Show what happened: verdicts, pools, drains, changes of the configuration
+    #[command(after_help = "\
+Examples:
+  lbx-ctl events
+  lbx-ctl events --follow
+  lbx-ctl events --follow --type service_pools --type pool_state -o json
+  lbx-ctl events --follow --since 0    first those that the agent still has")]
+    Events(EventFilter),
     /// Say what would become of a client's packet, and why
     #[command(after_help = "\
 Examples:
@@ -322,6 +332,20 @@ impl From<FlowFilter> for FlowQuery {
     fn from(FlowFilter { service, endpoint, client, limit }: FlowFilter) -> Self {
         Self { service, endpoint, client, limit }
     }
+}
+
+/// Which events are shown.
+#[derive(Debug, clap::Args)]
+pub struct EventFilter {
+    /// Go on with what happens from now on; Ctrl-C ends it
+    #[arg(long)]
+    pub follow: bool,
+    /// Only those after the one with this number (`-o json` shows numbers)
+    #[arg(long, value_name = "NUMBER")]
+    pub since: Option<u64>,
+    /// Only those of this type, or of these; `-o json` shows types
+    #[arg(long = "type", value_name = "TYPE")]
+    pub types: Vec<EventType>,
 }
 
 fn destination(text: &str) -> Result<(SocketAddr, Protocol), String> {

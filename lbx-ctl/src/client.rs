@@ -21,6 +21,9 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest wait for a probe with all its attempts, which take no longer than a monitor's longest interval.
 const LONG_TIMEOUT: Duration = Duration::from_hours(1);
 
+/// Of an answer that has no end.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 10);
+
 /// A connection to the agent.
 #[derive(Debug)]
 pub struct Client {
@@ -64,6 +67,19 @@ impl Client {
     ) -> Result<T, CliError> {
         let request = self.http.get(self.url(path)?).query(query);
         self.decode(self.answer(request).await?).await
+    }
+
+    /// `GET /v1/PATH?QUERY`, of an answer in lines that may take for ever to come.
+    pub async fn lines(&self, path: &[&str], query: &impl Serialize) -> Result<Lines<'_>, CliError> {
+        let request = self.http.get(self.url(path)?).query(query).timeout(FOR_EVER);
+        Ok(Lines { client: self, answer: self.answer(request).await?, rest: Vec::new() })
+    }
+
+    /// The error for an answer that ended although it should not.
+    pub fn ended(&self) -> CliError {
+        self.unreachable(
+            "it has stopped, or was killed: there are no more events until it is started again".to_owned(),
+        )
     }
 
     /// `POST /v1/PATH` of a question that takes its time to answer, and changes nothing.
@@ -152,6 +168,32 @@ impl Client {
 
     fn unreachable(&self, reason: String) -> CliError {
         CliError::Unreachable { socket: self.socket.clone(), reason }
+    }
+}
+
+/// Lines of an answer, as they come.
+pub struct Lines<'a> {
+    client: &'a Client,
+    answer: Response,
+    /// What has come of the next ones.
+    rest: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// The next line with its end; `None` at the end of the answer.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, CliError> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+                let rest = self.rest.split_off(end + 1);
+                return Ok(Some(std::mem::replace(&mut self.rest, rest)));
+            }
+            match self.answer.chunk().await {
+                Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk),
+                Ok(None) => return Ok(None),
+                // Whoever is killed says no last word.
+                Err(_) => return Err(self.client.ended()),
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod apply;
 mod describe;
 mod drain;
+mod events;
 mod explain;
 mod flows;
 mod get;
@@ -72,6 +73,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Monitor { action: MonitorAction::Test { name, target } } => {
             trial::run(&context, &name, target).await
         }
+        Command::Events(filter) => events::run(&context, &filter).await,
         Command::Explain { from, to: (to, protocol), established } => {
             explain::run(&context, ExplainRequest { from, to, protocol, established }).await
         }

@@ -18,6 +18,7 @@
 //! | [`packets`] | packets of clients and origins, and what becomes of them |
 //! | [`tunnel`] | tunnel packets, built and taken apart independently of lbx |
 //! | [`process`] | running a command to its end |
+//! | [`follower`] | what happens, as the agent tells it |
 //! | [`homes`] | where the packets of each connection went |
 //! | [`cleanup`], [`wait`] | nothing left behind; waiting without guessing |
 //!
@@ -33,6 +34,7 @@ pub mod config;
 pub mod crowd;
 pub mod documented;
 pub mod family;
+pub mod follower;
 pub mod fuzz;
 pub mod gateway;
 pub mod homes;

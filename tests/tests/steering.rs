@@ -8,14 +8,15 @@ use std::{
 };
 
 use lbx_common::api::{
-    Config, Endpoint, EndpointSteering, HealthReport, PoolState, RandomSteering, ServiceHealth,
-    SteeringPolicy,
+    Config, Endpoint, EndpointSteering, Happening, HealthReport, HealthState, PoolState, RandomSteering,
+    ServiceHealth, SteeringPolicy,
 };
 use lbx_tests::{
     agent::{Agent, start_healthy},
     client::Client,
     config,
     crowd::Crowd,
+    follower::Follower,
     servers::OriginServers,
     topology::{EAST, Topology},
     wait,
@@ -140,10 +141,7 @@ fn flows_go_to_the_next_pool_to_the_last_resort_and_back() {
     let shown = setting.agent.ctl(&["describe", "service", "east"]).unwrap().stdout;
     assert!(shown.contains("failover: the first pool that is up; else last, whatever its health"), "{shown}");
     drop(last);
-    setting
-        .agent
-        .wait_for_health("last", "more-22", lbx_common::api::HealthState::Unhealthy, FAILOVER)
-        .unwrap();
+    setting.agent.wait_for_health("last", "more-22", HealthState::Unhealthy, FAILOVER).unwrap();
     // Its server is gone, but packets still go there: the host refuses them, and nobody else does.
     let drops = setting.agent.stats().unwrap().drops;
     let error = client.http_get(EAST.vip, 0).unwrap_err();
@@ -154,10 +152,82 @@ fn flows_go_to_the_next_pool_to_the_last_resort_and_back() {
         setting.topology.east.origin(name).unwrap().start_servers().unwrap();
     }
     wait_for(&setting, &["a", "b"], FAILOVER);
-    let log = setting.agent.log();
-    for line in [r#"serving="second""#, r#"serving="last""#, r#"serving="first""#] {
-        assert!(log.contains(line), "the log says nothing of {line}:\n{log}");
+}
+
+/// Requests are answered one after the other until one of these origins answers. Returns when.
+fn first_answer_of(client: Client, origins: &[&str], limit: Duration) -> Instant {
+    let client = client.with_timeout(Duration::from_millis(200));
+    let is_right =
+        || client.http_get(EAST.vip, 0).is_ok_and(|answer| origins.contains(&answer.origin.as_str()));
+    wait::until(&format!("one of {origins:?} answers"), limit, || Ok(is_right().then(Instant::now))).unwrap()
+}
+
+#[test]
+fn each_step_of_a_failover_is_told_with_its_cause() {
+    let mut setting = setting(|config| {
+        config.services[0].pools = vec!["first".to_owned(), "second".to_owned()];
+        config.services[0].fallback_pool = Some("last".to_owned());
+    });
+    wait_for(&setting, &["a", "b"], PATIENCE);
+    let mut follower = Follower::start(&setting.agent).unwrap();
+    // The first event of a kind after those that were heard before.
+    let mut hear = |is_it: &dyn Fn(&Happening) -> bool, what: &str| {
+        follower.wait_for(what, PATIENCE, is_it).unwrap_or_else(|error| panic!("{error:#}")).what
+    };
+    let verdict = |of_pool: &'static str, verdict: HealthState| move |what: &Happening| matches!(what, Happening::EndpointHealth { pool, to, .. } if pool == of_pool && *to == verdict);
+    let state = |of_pool: &'static str, state: PoolState| move |what: &Happening| matches!(what, Happening::PoolState { pool, now, .. } if pool == of_pool && now.to == state);
+    let served = |before: &'static str, by: &'static str, last_resort: bool| {
+        move |what: &Happening| {
+            matches!(what, Happening::ServicePools { service, from, to, fallback, .. }
+                if service == "east" && *from == [before] && *to == [by] && *fallback == last_resort)
+        }
+    };
+    let cause = |what: Happening| {
+        let Happening::ServicePools { cause, .. } = what else { panic!("{what:?}") };
+        cause
+    };
+
+    for name in ["a", "b"] {
+        setting.topology.east.origin(name).unwrap().stop_servers();
     }
+    let stopped = Instant::now();
+    let took = first_answer_of(setting.topology.client(), &["more-20", "more-21"], PATIENCE) - stopped;
+    println!("flows are in the second pool after {took:?}, allowed are {FAILOVER:?}");
+    assert!(took < FAILOVER, "{took:?}");
+    wait_for(&setting, &["more-20", "more-21"], FAILOVER);
+    let failed = hear(&verdict("first", HealthState::Unhealthy), "a or b fails");
+    assert!(failed.to_string().contains("refused"), "{failed}");
+    hear(&verdict("first", HealthState::Unhealthy), "and the other one");
+    hear(&state("first", PoolState::Critical), "first is down");
+    let moved = cause(hear(&served("first", "second", false), "second serves"));
+    assert_eq!(moved, "pool first is down: 0 of 2 endpoints healthy, 1 needed");
+
+    let last = setting.more.pop().unwrap();
+    setting.more.clear();
+    wait_for(&setting, &["more-22"], FAILOVER);
+    hear(&verdict("second", HealthState::Unhealthy), "one of second fails");
+    hear(&state("second", PoolState::Critical), "second is down");
+    let moved = cause(hear(&served("second", "last", true), "the last resort serves"));
+    assert_eq!(
+        moved,
+        "no pool is up (first: 0 of 2 endpoints healthy, 1 needed; second: 0 of 2 endpoints healthy, 1 needed)"
+    );
+
+    for name in ["a", "b"] {
+        setting.topology.east.origin(name).unwrap().start_servers().unwrap();
+    }
+    wait_for(&setting, &["a", "b"], FAILOVER);
+    hear(&verdict("first", HealthState::Healthy), "a or b is back");
+    // Both may be found at once.
+    let is_up = |what: &Happening| matches!(what, Happening::PoolState { pool, from: PoolState::Critical, now } if pool == "first" && now.up);
+    let up = hear(&is_up, "first is up");
+    let moved = cause(hear(&served("last", "first", false), "first serves"));
+    assert!(
+        moved.starts_with("pool first is up: ") && moved.ends_with(" of 2 endpoints healthy, 1 needed"),
+        "{moved}"
+    );
+    assert!(up.to_string().starts_with("pool first is "), "{up}");
+    drop(last);
 }
 
 /// Share of an origin in hundredths.

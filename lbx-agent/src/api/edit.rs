@@ -140,9 +140,11 @@ pub(super) fn list(config: &Config, within: &CollectionPath) -> Result<Vec<Value
 }
 
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<Value, ApiError> {
-    serde_json::to_value(value).map_err(|error| {
-        RefusedError::Failed(format!("cannot write the configuration as JSON: {error}")).into()
-    })
+    serde_json::to_value(value).map_err(|error| not_json(&error))
+}
+
+pub(super) fn not_json(error: &serde_json::Error) -> ApiError {
+    RefusedError::Failed(format!("cannot write the configuration as JSON: {error}")).into()
 }
 
 fn create(list: &mut Vec<Value>, within: &CollectionPath, body: &Value) -> Result<(), ApiError> {

@@ -24,6 +24,8 @@ pub(super) enum ApiError {
     Exists { collection: Collection, name: String },
     #[error("{} `{name}` is still in use: change or delete what uses it first", collection.singular())]
     Referenced { collection: Collection, name: String, referrers: Vec<Mistake> },
+    #[error("{0}")]
+    Busy(String),
     #[error(transparent)]
     Refused(#[from] RefusedError),
 }
@@ -43,6 +45,7 @@ impl ApiError {
             }
             Self::Exists { .. } => ("exists", "The name is taken", StatusCode::CONFLICT),
             Self::Referenced { .. } => ("referenced", "The object is in use", StatusCode::CONFLICT),
+            Self::Busy(_) => ("busy", "Too many do that already", StatusCode::TOO_MANY_REQUESTS),
             Self::Refused(RefusedError::Invalid(_)) => {
                 ("invalid", "The configuration is invalid", StatusCode::UNPROCESSABLE_ENTITY)
             }
@@ -73,6 +76,7 @@ impl ApiError {
             | Self::NotAllowed(_)
             | Self::Exists { .. }
             | Self::Referenced { .. }
+            | Self::Busy(_)
             | Self::Refused(
                 RefusedError::Conflict { .. }
                 | RefusedError::ReadOnly(_)
@@ -89,6 +93,7 @@ impl ApiError {
             | Self::NotFound(_)
             | Self::NotAllowed(_)
             | Self::Exists { .. }
+            | Self::Busy(_)
             | Self::Refused(
                 RefusedError::Conflict { .. }
                 | RefusedError::ReadOnly(_)

@@ -16,13 +16,13 @@ use serde_json::Value;
 
 use super::{
     YamlLoader,
-    diff::diff,
     edit::{self, Edit},
     error::ApiError,
     extract::{Body, CollectionPath, FlowFilter, ObjectPath, WriteOptions},
     openapi,
 };
 use crate::{
+    config,
     control::{Control, RefusedError, TrialOf},
     metrics,
 };
@@ -65,6 +65,7 @@ pub(super) async fn write_config<C: Control>(
         | ApiError::NotAllowed(_)
         | ApiError::Exists { .. }
         | ApiError::Referenced { .. }
+        | ApiError::Busy(_)
         | ApiError::Refused(_)) => other,
     })?;
     Ok(accepted(report, StatusCode::OK))
@@ -180,7 +181,7 @@ async fn write<C: Control>(
             return Err(RefusedError::Conflict { expected, current }.into());
         }
         let after = change(&before)?;
-        let changes = diff(&before, &after)?;
+        let changes = config::diff(&before, &after).map_err(|error| edit::not_json(&error))?;
         if options.dry_run {
             control.validate(after).await?;
             return Ok(WriteReport { revision: current, dry_run: true, changes });

@@ -13,15 +13,16 @@
 //! | `/v1/tunnels`, `/v1/endpoints` | GET: all, each with its parent's name |
 //! | `/v1/monitors/{name}/test` | POST: one probe now |
 //! | `/v1/explain` | POST: what would become of a packet |
+//! | `/v1/events` | GET: lines of JSON, with `?follow=true` as they come |
 //! | `/metrics` | GET: for Prometheus |
 //! | `/v1/openapi.json` | GET: all of this for programs |
 //! | `/v1/health`, `/v1/flows`, `/v1/stats`, `/v1/status` | GET |
 //!
 //! Answers carry the revision as `ETag`; writes take it as `If-Match`, and `?dry_run=true` checks only.
 
-mod diff;
 mod edit;
 mod error;
+mod events;
 mod extract;
 mod handlers;
 mod openapi;
@@ -60,10 +61,15 @@ pub async fn serve<C: Control>(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let (listener, _remove_at_end) = socket.into_parts();
+    let events = control.events().clone();
     let router = operations::router(handlers::Api { control, yaml });
-    let server = axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-        .into_future();
+    let asked = shutdown.clone();
+    let stop = async move {
+        asked.cancelled().await;
+        // Else followers would stay.
+        events.end();
+    };
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop).into_future();
     let deadline = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;

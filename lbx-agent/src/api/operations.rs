@@ -10,12 +10,13 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use lbx_common::api::{
-    Collection, Config, ConfigDocument, ExplainReport, ExplainRequest, FlowsReport, HealthReport,
+    Collection, Config, ConfigDocument, Event, ExplainReport, ExplainRequest, FlowsReport, HealthReport,
     ListedEndpoint, ListedTunnel, StatsReport, StatusReport, TrialReport, TrialRequest, WriteReport,
 };
 use serde_json::{Map, Value};
 
 use super::{
+    events,
     extract::{no_such_method, no_such_path, read_first},
     handlers::{self, Api},
     openapi::{Body, Content, example, object},
@@ -49,6 +50,8 @@ pub(super) enum Query {
     Write,
     /// Which flows are asked for.
     Flows,
+    /// Which events are.
+    Events,
 }
 
 /// All operations.
@@ -85,6 +88,10 @@ pub(super) fn operations<C: Control>() -> Vec<Operation<C>> {
             .answers(200, Content::json::<StatsReport>()),
         get("/v1/status", "getStatus", "The agent and its data plane", handlers::status::<C>)
             .answers(200, Content::json::<StatusReport>()),
+        get("/v1/events", "listEvents", "What happened, and what happens", events::events::<C>)
+            .takes_query(Query::Events)
+            .answers(200, Content::lines::<Event>())
+            .refuses(&[400, 429]),
         Operation::new(
             Method::POST,
             "/v1/explain",

@@ -18,15 +18,19 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{YamlLoader, bind, serve};
-use crate::control::{Control, RefusedError, TrialOf};
+use crate::{
+    control::{Control, RefusedError, TrialOf},
+    events::Events,
+};
 
 mod contract;
+mod events;
 mod objects;
 mod whole_config;
 
 /// An agent that keeps its configuration in memory and finds one thing wrong: a VNI of 0.
 #[derive(Clone, Default)]
-struct FakeAgent(Arc<Mutex<FakeState>>);
+struct FakeAgent(Arc<Mutex<FakeState>>, Events);
 
 #[derive(Default)]
 struct FakeState {
@@ -117,6 +121,10 @@ impl Control for FakeAgent {
 
     async fn flows(&self, query: FlowQuery) -> Result<FlowsReport, RefusedError> {
         Ok(FlowsReport { matching: u64::from(query.limit), flows: Vec::new() })
+    }
+
+    fn events(&self) -> &Events {
+        &self.1
     }
 
     async fn status(&self) -> Result<StatusReport, RefusedError> {

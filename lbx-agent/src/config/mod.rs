@@ -5,6 +5,7 @@
 //! file or talks to the kernel.
 
 mod decode;
+mod diff;
 mod explain;
 mod names;
 mod object;
@@ -17,6 +18,7 @@ pub mod model;
 use lbx_common::api::{Config, Mistake};
 
 pub use decode::{decode, decode_object};
+pub use diff::diff;
 pub use object::Object;
 pub use sources::{Sources, sources_of};
 pub use validate::validate;

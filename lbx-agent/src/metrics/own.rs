@@ -2,7 +2,7 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use lbx_common::api::MonitorKind;
+use lbx_common::api::{EventType, MonitorKind};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
 
 use super::page::Page;
@@ -24,6 +24,7 @@ const ROUND_TRIP_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025
 
 /// All that is counted here. The names and labels are constants, which the tests check.
 struct Own {
+    events: IntCounterVec,
     probes: IntCounterVec,
     round_trips: Histogram,
     passes: Histogram,
@@ -33,7 +34,14 @@ static OWN: LazyLock<Option<Own>> = LazyLock::new(|| {
     let histogram = |name: &str, help: &str, buckets: &[f64]| {
         Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).ok()
     };
+    let events = Opts::new("lbx_events_total", "Events by type, as `lbx-ctl events` shows them.");
+    let events = IntCounterVec::new(events, &["type"]).ok()?;
+    for of_type in EventType::ALL {
+        // What has not happened yet has happened 0 times.
+        events.with_label_values(&[of_type.as_str()]);
+    }
     Some(Own {
+        events,
         probes: IntCounterVec::new(
             Opts::new("lbx_probes_total", "Probes by type of their monitor, and by what came of them."),
             &["type", "result"],
@@ -66,6 +74,13 @@ pub fn count_probe(kind: MonitorKind, result: ProbeResult, round_trip: Option<Du
     }
 }
 
+/// Counts an event.
+pub fn count_event(of_type: EventType) {
+    if let Some(own) = &*OWN {
+        own.events.with_label_values(&[of_type.as_str()]).inc();
+    }
+}
+
 /// Counts a pass over the maps.
 pub fn count_pass(took: Duration) {
     if let Some(own) = &*OWN {
@@ -75,6 +90,7 @@ pub fn count_pass(took: Duration) {
 
 pub(super) fn add_to(page: &Page) -> prometheus::Result<()> {
     let Some(own) = &*OWN else { return Ok(()) };
+    page.add(Box::new(own.events.clone()))?;
     page.add(Box::new(own.probes.clone()))?;
     page.add(Box::new(own.round_trips.clone()))?;
     page.add(Box::new(own.passes.clone()))

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use lbx_common::api::{Config, ConfigDocument, Mistake, Revision};
+use lbx_common::api::{Config, ConfigDocument, Happening, Mistake, Revision};
 use nix::net::if_::if_nametoindex;
 
 use super::{Reconciler, handle::Command};
@@ -95,11 +95,10 @@ impl Reconciler {
         };
         match result {
             Ok(revision) => {
-                tracing::info!(revision, "configuration reloaded");
                 service_manager::ready(revision);
             }
             Err(error) => {
-                tracing::error!("configuration not reloaded, the one before stays in force: {error}");
+                self.events.record(Happening::ConfigurationRefused { error });
                 service_manager::kept(self.revision);
             }
         }
@@ -159,12 +158,15 @@ impl Reconciler {
             self.take_back().await;
             return Err(RefusedError::Failed(reason));
         }
+        let changes = config::diff(&self.model.config, &model.config).unwrap_or_default();
+        self.events.record(Happening::ConfigurationChanged { revision, changes });
         (self.model, self.seed, self.revision) = (model, seed, revision);
         let as_planned = !self.forget_stale_findings() && machine == self.machine();
         let converged = self.converge(as_planned.then_some(wanted));
         if let Err(error) = self.kernel.attachments.release_others(&self.model.interfaces) {
             tracing::error!(%error, "cannot detach from an interface that is no longer configured");
         }
+        self.tell_interfaces().await;
         self.publish();
         converged.map_err(|error| {
             RefusedError::Failed(format!("stored, but the data plane is not up to date yet: {error}"))

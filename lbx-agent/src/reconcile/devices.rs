@@ -49,6 +49,7 @@ impl Reconciler {
         }
         let again = trouble.is_some() || self.kernel.attachments.any_refused();
         self.devices = Devices { retry: again.then(|| Instant::now() + RETRY), said: trouble };
+        self.tell_interfaces().await;
         facts(self) != before
     }
 }

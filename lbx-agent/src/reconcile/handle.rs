@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     control::{Control, RefusedError, TrialOf},
+    events::Events,
     health::Trial,
 };
 
@@ -35,19 +36,22 @@ pub enum Command {
 
 /// A handle of the running task.
 #[derive(Clone)]
-pub struct Handle(mpsc::Sender<Command>);
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    events: Events,
+}
 
 impl Handle {
     /// A handle, and the end that the task reads.
-    pub fn new() -> (Self, mpsc::Receiver<Command>) {
-        let (sender, receiver) = mpsc::channel(64);
-        (Self(sender), receiver)
+    pub fn new(events: Events) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(64);
+        (Self { commands, events }, receiver)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, RefusedError> {
         let (sender, answer) = oneshot::channel();
         // Both fail only where the task has ended.
-        self.0.send(command(sender)).await.map_err(|_| RefusedError::Stopping)?;
+        self.commands.send(command(sender)).await.map_err(|_| RefusedError::Stopping)?;
         answer.await.map_err(|_| RefusedError::Stopping)
     }
 }
@@ -86,6 +90,10 @@ impl Control for Handle {
         self.ask(|answer| Command::Flows(query, answer)).await
     }
 
+    fn events(&self) -> &Events {
+        &self.events
+    }
+
     async fn status(&self) -> Result<StatusReport, RefusedError> {
         self.ask(Command::Status).await
     }
@@ -97,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_agent_that_is_stopping_says_so_instead_of_an_empty_configuration() {
-        let (handle, commands) = Handle::new();
+        let (handle, commands) = Handle::new(Events::default());
         drop(commands);
         assert_eq!(handle.config().await.unwrap_err(), RefusedError::Stopping);
         assert_eq!(handle.replace(Config::default(), None).await.unwrap_err(), RefusedError::Stopping);

@@ -5,13 +5,14 @@
 
 mod change;
 mod devices;
+mod drains;
 mod explain;
 mod findings;
 mod handle;
 mod kernel;
+mod news;
 mod path_mtus;
 mod reports;
-mod serving;
 mod sweep;
 mod targets;
 mod trials;
@@ -25,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lbx_common::api::Revision;
+use lbx_common::api::{Happening, Revision};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,8 +35,8 @@ use self::{
     devices::Devices,
     findings::{Findings, Name},
     handle::Command,
+    news::Told,
     path_mtus::PathMtus,
-    serving::Served,
     targets::{probed, remotes, targets},
     verdicts::Verdicts,
 };
@@ -48,6 +49,7 @@ pub use self::{
 use crate::{
     config::model::Model,
     dataplane::{Image, Sizes, apply, diff},
+    events::Events,
     health::{Observation, Target},
     heap,
     metrics::own::count_pass,
@@ -68,9 +70,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// frees those before. The next change may come at once and need it.
 const TIDY: Duration = Duration::from_secs(1);
 
-/// Time from the start of one look at all pins to that of the next.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Nanoseconds between two answers of a CPU to packets that it refuses, and to pings: 1,000 a second, as many as a
 /// busy router's. More would make lbx a tool against whoever's address is in the packets.
 const ANSWER_INTERVAL: u32 = 1_000_000;
@@ -89,6 +88,8 @@ pub struct Start {
     pub state_dir: PathBuf,
     /// Seed of the flow hash.
     pub seed: [u64; 2],
+    /// Where what happens is told.
+    pub events: Events,
 }
 
 /// What comes in beside commands.
@@ -141,7 +142,9 @@ pub struct Reconciler {
     /// What the maps hold: nobody else writes to them.
     image: Image,
     built: Built,
-    served: Served,
+    /// What became of it.
+    events: Events,
+    told: Told,
     sweeper: Sweeper,
     /// What pins mean to the look that is under way.
     meaning: Option<Meaning>,
@@ -157,7 +160,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Puts the model in force: takes over what the kernel holds and changes what differs.
     pub async fn start(start: Start, outputs: Outputs) -> Result<Self, KernelError> {
-        let Start { store, revision, model, kernel, state_dir, seed } = start;
+        let Start { store, revision, model, kernel, state_dir, seed, events } = start;
         let mut this = Self {
             store,
             revision,
@@ -178,7 +181,8 @@ impl Reconciler {
             started: Instant::now(),
             image: Image::default(),
             built: Built::default(),
-            served: Served::new(),
+            events,
+            told: Told::default(),
             sweeper: Sweeper::default(),
             meaning: None,
             sweep_began: Instant::now(),
@@ -196,6 +200,12 @@ impl Reconciler {
         this.look();
         this.converge(None)?;
         this.kernel.attachments.release_others(&this.model.interfaces)?;
+        this.tell_interfaces().await;
+        this.events.record(Happening::AgentStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: this.revision,
+            adopted: this.kernel.adopted,
+        });
         this.publish();
         Ok(this)
     }
@@ -290,9 +300,9 @@ impl Reconciler {
             self.look();
         }
         self.built.forget_unused();
-        self.ids = plan::endpoint_ids(&self.model, &self.image);
+        let ids = std::mem::replace(&mut self.ids, plan::endpoint_ids(&self.model, &self.image));
         applied?;
-        self.say_who_serves();
+        self.tell_of_pass(&ids);
         let left = |deadline_ns: u64| Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
         self.deadline =
             plan::next_deadline_ns(&self.image).map(|deadline_ns| Instant::now() + left(deadline_ns));
@@ -300,30 +310,6 @@ impl Reconciler {
         count_pass(began.elapsed());
         self.schedule_sweep();
         Ok(())
-    }
-
-    /// Looks at some pins. Returns whether something waited for what was found out.
-    fn sweep(&mut self) -> bool {
-        if self.meaning.is_none() {
-            self.sweep_began = Instant::now();
-        }
-        let meaning = self.meaning.take().unwrap_or_else(|| Meaning::of(&self.image));
-        let full = self.sweeper.facts.full.clone();
-        if !self.sweeper.step(&mut self.kernel.memory, &meaning, now_ns()) {
-            self.meaning = Some(meaning);
-            self.next_sweep = Some(Instant::now());
-            return false;
-        }
-        self.schedule_sweep();
-        plan::waits_for_flows(&self.image) || full != self.sweeper.facts.full
-    }
-
-    /// Pins are looked at while there may be any that matter.
-    fn schedule_sweep(&mut self) {
-        if self.meaning.is_none() {
-            let needed = plan::needs_sweeps(&self.image) || self.sweeper.found.pins() > 0;
-            self.next_sweep = needed.then(|| self.sweep_began + SWEEP_INTERVAL);
-        }
     }
 
     fn plan(&self, model: &Model, seed: [u64; 2], observed: &Image) -> Result<Image, KernelError> {

@@ -12,7 +12,7 @@ use std::{
 use lbx_common::{
     abi::{
         ABI_VERSION, EndpointEntry, Host, MAX_REASONS, PINS_PER_BUCKET, PeerKey, TRACKING_CLOSING,
-        TRACKING_OPEN, TUNNEL_RESOLVED, TunnelEntry, map_name,
+        TRACKING_OPEN, TUNNEL_RESOLVED, TrackingEntry, TunnelEntry, map_name,
     },
     api::{
         AttachMode, ChangeState, DropCount, EndpointStats, FlowCount, Interface, InterfaceStatus, LinkState,
@@ -25,6 +25,7 @@ use lbx_common::{
 
 use nix::net::if_::if_indextoname;
 
+pub(super) use self::health::{address_of, secs_left, shown_address};
 use super::{Reconciler, now_ns, sweep::Found};
 use crate::{
     config::model::Service,
@@ -37,13 +38,13 @@ use crate::{
 
 impl Reconciler {
     /// Names of the virtual networks by their id in the maps.
-    fn vnet_names(&self, image: &Image) -> BTreeMap<u32, &str> {
+    pub(super) fn vnet_names(&self, image: &Image) -> BTreeMap<u32, &str> {
         let names: BTreeMap<u32, &str> =
             self.model.vnets.iter().map(|vnet| (vnet.vni, vnet.name.as_str())).collect();
         image.vnets.iter().filter_map(|(&id, entry)| Some((id, *names.get(&entry.vni)?))).collect()
     }
 
-    fn vnet_name(&self, index: usize) -> String {
+    pub(super) fn vnet_name(&self, index: usize) -> String {
         self.model.vnets.get(index).map(|vnet| vnet.name.clone()).unwrap_or_default()
     }
 
@@ -144,31 +145,39 @@ impl Reconciler {
         }
     }
 
-    /// Services whose lookup table is being changed.
+    /// Services whose lookup table is being changed, as the API has them.
     fn changes(&self, image: &Image) -> Vec<TableChange> {
-        let (ids, now_ns) = (listener_ids(image), now_ns());
-        let change = |service: &Service| {
+        let now_ns = now_ns();
+        let secs = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs();
+        let change = |(service, state, entry): (&Service, ChangeState, TrackingEntry)| TableChange {
+            service: service.name.clone(),
+            state,
+            since_secs: secs(now_ns.saturating_sub(entry.opened_ns)),
+            closes_in_secs: (state == ChangeState::Open)
+                .then(|| secs(entry.deadline_ns.saturating_sub(now_ns))),
+        };
+        self.table_changes(image).into_iter().map(change).collect()
+    }
+
+    /// Services whose lookup table is being changed.
+    pub(super) fn table_changes(&self, image: &Image) -> Vec<(&Service, ChangeState, TrackingEntry)> {
+        let state = |entry: &TrackingEntry| {
+            if entry.flags & TRACKING_OPEN != 0 {
+                Some(ChangeState::Open)
+            } else {
+                (entry.flags & TRACKING_CLOSING != 0).then_some(ChangeState::Closing)
+            }
+        };
+        if image.tracking.values().all(|entry| state(entry).is_none()) {
+            return Vec::new();
+        }
+        let ids = listener_ids(image);
+        let change = |service| {
             let entries = listeners_of(service, image, &ids).filter_map(|id| image.tracking.get(&id));
-            let under_way = entries.filter_map(|entry| {
-                let state = if entry.flags & TRACKING_OPEN != 0 {
-                    ChangeState::Open
-                } else if entry.flags & TRACKING_CLOSING != 0 {
-                    ChangeState::Closing
-                } else {
-                    return None;
-                };
-                Some((state, entry))
-            });
+            let under_way = entries.filter_map(|entry| Some((state(entry)?, *entry)));
             // All listeners of a service change at once; one that came later has nothing under way.
             let (state, entry) = under_way.min_by_key(|&(state, _)| state)?;
-            let secs = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs();
-            Some(TableChange {
-                service: service.name.clone(),
-                state,
-                since_secs: secs(now_ns.saturating_sub(entry.opened_ns)),
-                closes_in_secs: (state == ChangeState::Open)
-                    .then(|| secs(entry.deadline_ns.saturating_sub(now_ns))),
-            })
+            Some((service, state, entry))
         };
         self.model.services.iter().filter_map(change).collect()
     }

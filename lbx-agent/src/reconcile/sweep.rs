@@ -4,7 +4,10 @@
 //! A round looks at every pin, a part at a time, so that nothing else waits for long. Kernel programs change pins
 //! meanwhile; a pin is only taken out if it is still the one that was looked at.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use lbx_common::{
     abi::{
@@ -19,10 +22,14 @@ use lbx_common::{
     transport::Ports,
 };
 
+use super::{Reconciler, now_ns};
 use crate::{
     dataplane::{Image, MapId, Memory},
-    plan::FlowFacts,
+    plan::{self, FlowFacts},
 };
+
+/// Time from the start of one look at all pins to that of the next.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Buckets that are looked at in one go: some milliseconds where all are full.
 const PART: u32 = 4096;
@@ -213,6 +220,32 @@ impl Sweeper {
             self.facts = both;
         } else {
             self.facts = FlowFacts { since_ns: 0, ..facts };
+        }
+    }
+}
+
+impl Reconciler {
+    /// Looks at some pins. Returns whether something waited for what was found out.
+    pub(super) fn sweep(&mut self) -> bool {
+        if self.meaning.is_none() {
+            self.sweep_began = Instant::now();
+        }
+        let meaning = self.meaning.take().unwrap_or_else(|| Meaning::of(&self.image));
+        let full = self.sweeper.facts.full.clone();
+        if !self.sweeper.step(&mut self.kernel.memory, &meaning, now_ns()) {
+            self.meaning = Some(meaning);
+            self.next_sweep = Some(Instant::now());
+            return false;
+        }
+        self.schedule_sweep();
+        plan::waits_for_flows(&self.image) || full != self.sweeper.facts.full
+    }
+
+    /// Pins are looked at while there may be any that matter.
+    pub(super) fn schedule_sweep(&mut self) {
+        if self.meaning.is_none() {
+            let needed = plan::needs_sweeps(&self.image) || self.sweeper.found.pins() > 0;
+            self.next_sweep = needed.then(|| self.sweep_began + SWEEP_INTERVAL);
         }
     }
 }

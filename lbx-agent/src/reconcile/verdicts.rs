@@ -8,10 +8,10 @@ use std::{
 
 use lbx_common::{
     abi::{NODE_TRACKS, NodeEntry, TRACKING_ON},
-    api::ConnectionTracking,
+    api::{ConnectionTracking, Happening, HealthState},
 };
 
-use super::{Reconciler, now_ns};
+use super::{Reconciler, now_ns, reports::address_of};
 use crate::{
     config::model::Model,
     dataplane::{Image, MapId, Memory, update_endpoint},
@@ -64,15 +64,17 @@ impl Reconciler {
     /// Takes a probe's result: an endpoint's verdict goes into its bits at once. Returns whether the plan is another one
     /// now, as far as tunnels go; see [`Self::verdicts_change_tables`].
     pub(super) fn observe(&mut self, observation: &Observation) -> bool {
-        let Observation { key, state, reason, changed, .. } = observation;
+        let Observation { key, reason, .. } = observation;
         match key {
             TargetKey::Endpoint { pool, endpoint, .. } => {
-                let Some(&id) = self.ids.get(&key.name()) else { return false };
-                let verdict = self.endpoints.take(observation);
-                if *changed && self.endpoints.seen.contains_key(&key.name()) {
-                    tracing::info!(pool, endpoint, state = state.as_str(), reason, "health changed");
+                let name = key.name();
+                let Some(&id) = self.ids.get(&name) else { return false };
+                let seen = self.endpoints.seen.get(&name);
+                let from = seen.map_or_else(|| self.state_in_kernel(&name), |seen| seen.state);
+                let Some((state, _)) = self.endpoints.take(observation) else { return false };
+                if from != state {
+                    self.tell_verdict(pool, endpoint, (from, state), reason);
                 }
-                let Some((state, _)) = verdict else { return false };
                 let now_ns = now_ns();
                 let update = |entry| plan::with_health(entry, state, now_ns);
                 if update_endpoint(&mut self.kernel.memory, id, update) {
@@ -88,15 +90,34 @@ impl Reconciler {
                     let _ = self.outputs.doubts.try_send(*remote);
                 }
                 let Some((state, before)) = self.tunnels.take(observation) else { return false };
-                if *changed {
-                    let state = state.as_str();
-                    tracing::info!(virtual_network, tunnel, state, reason, "health of a tunnel changed");
-                }
                 let differs = before != Some(state);
+                if differs {
+                    self.events.record(Happening::TunnelHealth {
+                        virtual_network: virtual_network.clone(),
+                        tunnel: tunnel.clone(),
+                        from: before.unwrap_or(HealthState::Unknown),
+                        to: state,
+                        reason: reason.clone(),
+                    });
+                }
                 self.rerouted |= differs;
                 differs
             }
         }
+    }
+
+    fn tell_verdict(&self, pool: &str, endpoint: &str, (from, to): (HealthState, HealthState), reason: &str) {
+        let Some(of_pool) = self.model.pools.iter().find(|one| one.name == pool) else { return };
+        let Some(configured) = of_pool.endpoints.iter().find(|one| one.name == endpoint) else { return };
+        self.events.record(Happening::EndpointHealth {
+            pool: pool.to_owned(),
+            endpoint: endpoint.to_owned(),
+            virtual_network: self.vnet_name(configured.vnet),
+            address: address_of(configured),
+            from,
+            to,
+            reason: reason.to_owned(),
+        });
     }
 
     /// Whether the verdicts that were taken make other tables necessary. Where they do not, a pass follows when there is
@@ -106,6 +127,7 @@ impl Reconciler {
         if pools.is_empty() {
             return false;
         }
+        self.tell_verdicts(&pools);
         let reach = self.verdicts.reach.get_or_insert_with(|| Reach::new(&self.model, &self.image));
         begin_tracking(&mut self.kernel.memory, &mut self.image, &self.model, (reach, &pools));
         if !plan::tables_stay(&self.model, &self.ids, &self.image, (reach, &pools)) {

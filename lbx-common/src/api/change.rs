@@ -1,9 +1,12 @@
 //! What a write to the API changed, or would change.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Endpoint, Revision, Tunnel};
+use super::{Collection, Endpoint, Revision, Tunnel};
 
 /// Answer to an accepted write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +33,28 @@ pub struct Change {
     /// Fields that differ, where `action` is `changed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldChange>,
+}
+
+impl Change {
+    /// One line for a person: what was done, or, with `dry_run`, would be done.
+    pub fn line(&self, dry_run: bool) -> String {
+        let collection: Option<Collection> = self.collection.parse().ok();
+        let what = match (collection, self.name.as_str()) {
+            (Some(collection), "") => format!("order of {collection}"),
+            (Some(collection), name) => format!("{} {name}", collection.singular()),
+            (None, "") => self.collection.clone(),
+            (None, name) => format!("{} {name}", self.collection),
+        };
+        let action = match (self.action, dry_run) {
+            (action, false) => action.as_str(),
+            (ChangeAction::Created, true) => "would create",
+            (ChangeAction::Changed, true) => "would change",
+            (ChangeAction::Deleted, true) => "would delete",
+        };
+        let fields: Vec<String> = self.fields.iter().map(ToString::to_string).collect();
+        let colon = if fields.is_empty() { "" } else { ": " };
+        format!("{action} {what}{colon}{}", fields.join(", "))
+    }
 }
 
 /// What happened to an object.
@@ -62,10 +87,24 @@ pub struct FieldChange {
     pub field: String,
     /// Value before; absent = the field was not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<serde_json::Value>,
+    pub before: Option<Value>,
     /// Value after; absent = the field is no longer set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<serde_json::Value>,
+    pub after: Option<Value>,
+}
+
+impl fmt::Display for FieldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A bare word reads better than a quoted one.
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let field = &self.field;
+        match (self.before.as_ref().map(plain), self.after.as_ref().map(plain)) {
+            (Some(before), Some(after)) => write!(f, "{field} {before} -> {after}"),
+            (None, Some(after)) => write!(f, "{field} set to {after}"),
+            (Some(before), None) => write!(f, "{field} no longer {before}"),
+            (None, None) => f.write_str(field),
+        }
+    }
 }
 
 /// Entry of `GET /v1/tunnels`.

@@ -7,6 +7,7 @@ mod change;
 mod codes;
 mod config;
 mod escaped;
+mod events;
 mod explain;
 mod family;
 mod flows;
@@ -28,6 +29,7 @@ pub use change::{Change, ChangeAction, FieldChange, ListedEndpoint, ListedTunnel
 pub use codes::{Codes, CodesError};
 pub use config::{Collection, Config, ConfigDocument, NoSuchCollection, Revision};
 pub use escaped::{Escaped, EscapedError};
+pub use events::{DrainEnd, Drained, Event, EventType, Happening, NoSuchEventType, PoolCondition};
 pub use explain::{ExplainReport, ExplainRequest, ExplainVerdict};
 pub use family::Family;
 pub use flows::{DEFAULT_FLOWS, FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow};

@@ -26,6 +26,7 @@ fn request(line: &str) -> (String, Value) {
         | Command::Export
         | Command::Health { .. }
         | Command::Flows(_)
+        | Command::Events(_)
         | Command::Monitor { .. }
         | Command::Explain { .. }
         | Command::Stats { .. }

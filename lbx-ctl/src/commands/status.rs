@@ -36,7 +36,7 @@ fn render(report: &StatusReport, width: Option<u16>) -> String {
             cell(&interface.name),
             cell(interface.role.as_str()),
             cell(interface.link.as_str()),
-            cell(mode(interface.mode)),
+            cell(interface.mode.map_or("none", AttachMode::as_str)),
             warnings,
         ]);
     }
@@ -83,15 +83,6 @@ pub fn next_hop(tunnel: &TunnelStatus) -> String {
         || "unresolved (slow path)".to_owned(),
         |hop| format!("{} by {}", hop.mac, hop.interface),
     )
-}
-
-fn mode(mode: Option<AttachMode>) -> &'static str {
-    match mode {
-        None => "none",
-        Some(AttachMode::Auto) => "auto",
-        Some(AttachMode::Native) => "native",
-        Some(AttachMode::Generic) => "generic",
-    }
 }
 
 #[cfg(test)]

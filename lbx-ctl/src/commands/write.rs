@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use lbx_common::api::{Change, ChangeAction, Collection, FieldChange, WriteReport};
+use lbx_common::api::WriteReport;
 use reqwest::Method;
-use serde_json::Value;
 
 use super::Context;
 use crate::{
@@ -31,7 +30,7 @@ pub async fn run(
 pub fn render(report: &WriteReport, unchanged: impl FnOnce() -> String) -> String {
     let mut text = String::new();
     for change in &report.changes {
-        text.push_str(&line(change, report.dry_run));
+        let _ = writeln!(text, "{}", change.line(report.dry_run));
     }
     let revision = report.revision;
     let summary = match (report.changes.is_empty(), report.dry_run) {
@@ -41,41 +40,6 @@ pub fn render(report: &WriteReport, unchanged: impl FnOnce() -> String) -> Strin
     };
     let _ = writeln!(text, "{summary}");
     text
-}
-
-fn line(change: &Change, dry_run: bool) -> String {
-    let collection: Option<Collection> = change.collection.parse().ok();
-    let what = match (collection, change.name.as_str()) {
-        (Some(collection), "") => format!("order of {collection}"),
-        (Some(collection), name) => format!("{} {name}", collection.singular()),
-        (None, "") => change.collection.clone(),
-        (None, name) => format!("{} {name}", change.collection),
-    };
-    let action = match (change.action, dry_run) {
-        (action, false) => action.as_str(),
-        (ChangeAction::Created, true) => "would create",
-        (ChangeAction::Changed, true) => "would change",
-        (ChangeAction::Deleted, true) => "would delete",
-    };
-    let mut line = format!("{action} {what}");
-    for (index, field) in change.fields.iter().enumerate() {
-        line.push_str(if index == 0 { ": " } else { ", " });
-        line.push_str(&field_change(field));
-    }
-    line.push('\n');
-    line
-}
-
-fn field_change(change: &FieldChange) -> String {
-    // A bare word reads better than a quoted one.
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let (field, before, after) = (&change.field, change.before.as_ref(), change.after.as_ref());
-    match (before.map(plain), after.map(plain)) {
-        (Some(before), Some(after)) => format!("{field} {before} -> {after}"),
-        (None, Some(after)) => format!("{field} set to {after}"),
-        (Some(before), None) => format!("{field} no longer {before}"),
-        (None, None) => field.clone(),
-    }
 }
 
 #[cfg(test)]

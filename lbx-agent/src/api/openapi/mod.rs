@@ -5,12 +5,16 @@ mod bodies;
 pub(super) mod example;
 
 use lbx_common::api::{
-    Collection, Endpoint, FlowQuery, Monitor, Pool, Problem, Service, Tunnel, VirtualNetwork, schema_settings,
+    Collection, Endpoint, EventType, FlowQuery, Monitor, Pool, Problem, Service, Tunnel, VirtualNetwork,
+    schema_settings,
 };
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::operations::{Operation, Query, operations};
+use super::{
+    events::LINES,
+    operations::{Operation, Query, operations},
+};
 use crate::control::Control;
 
 const SCHEMAS: &str = "#/components/schemas/";
@@ -56,6 +60,8 @@ pub(super) enum Content {
     RevisedList(SchemaOf),
     /// Text of this media type.
     Text(&'static str),
+    /// JSON, in lines.
+    Lines(SchemaOf),
 }
 
 impl Content {
@@ -67,6 +73,11 @@ impl Content {
     /// The same, and the revision as `ETag`.
     pub(super) fn revised<T: JsonSchema>() -> Self {
         Self::Revised(given::<T>)
+    }
+
+    /// Lines, each of which is JSON of a type.
+    pub(super) fn lines<T: JsonSchema>() -> Self {
+        Self::Lines(given::<T>)
     }
 
     /// A list of configured objects, and the revision as `ETag`.
@@ -201,6 +212,8 @@ fn answer(status: u16, content: Content, schemas: &mut Schemas) -> Value {
             ("application/json", json!({"type": "array", "items": schema(schemas)}))
         }
         Content::Text(media) => (media, json!({"type": "string"})),
+        // OpenAPI has a word for it from 3.2 on.
+        Content::Lines(schema) => (LINES, json!({"type": "string", "x-itemSchema": schema(schemas)})),
     };
     let mut described = json!({"description": description, "content": {media: {"schema": schema}}});
     if matches!(content, Content::Revised(_) | Content::RevisedList(_)) {
@@ -234,6 +247,21 @@ fn parameters<C>(operation: &Operation<C>, schemas: &mut Schemas) -> Vec<Value> 
                 "name": "If-Match", "in": "header",
                 "description": "The revision that the writer has read, as an `ETag` says it; `*` = any",
                 "schema": {"type": "string", "pattern": "^(\\*|\"[0-9]{1,19}\")$"},
+            }),
+        ]),
+        Query::Events => all.extend([
+            json!({
+                "name": "follow", "in": "query",
+                "description": "Go on with what happens; without `since`, from now on",
+                "schema": {"type": "boolean", "default": false},
+            }),
+            json!({
+                "name": "since", "in": "query", "description": "Only events after the one with this number; 0 = all",
+                "schema": {"type": "integer", "minimum": 0, "maximum": u64::MAX},
+            }),
+            json!({
+                "name": "type", "in": "query", "description": "Only events of these types",
+                "schema": {"type": "array", "items": {"enum": EventType::ALL.map(EventType::as_str)}},
             }),
         ]),
         Query::Flows => all.extend(query_of::<FlowQuery>(schemas)),
@@ -288,6 +316,7 @@ fn refusals(problem: &Value) -> Value {
         (412, "Somebody else has changed the configuration since the revision of `If-Match`"),
         (413, "The body is too large"),
         (422, "The configuration would be invalid; every mistake is listed"),
+        (429, "Too many do that already"),
         (500, "The kernel or the disk did not take it"),
         (503, "The agent is stopping"),
     ];

@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 
 use super::*;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(super::super::openapi::document::<FakeAgent>);
+pub(super) static DOCUMENT: LazyLock<Value> = LazyLock::new(super::super::openapi::document::<FakeAgent>);
 
 /// The template that a path is of.
 fn template(path: &str) -> Option<&'static str> {
@@ -23,7 +23,7 @@ fn template(path: &str) -> Option<&'static str> {
     all.filter(fits).min_by_key(|template| template.matches('{').count()).map(String::as_str)
 }
 
-fn validator(schema: &Value) -> Validator {
+pub(super) fn validator(schema: &Value) -> Validator {
     let mut schema = schema.clone();
     schema["components"] = DOCUMENT["components"].clone();
     jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap()

@@ -1,13 +1,14 @@
 //! Answers about health.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use lbx_common::{
     abi::{ENDPOINT_REMOVED, EndpointEntry, TUNNEL_DOWN},
     api::{
-        Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, RemovedEndpoint,
-        ServiceHealth, TunnelHealth,
+        Drain, EndpointHealth, HealthReport, HealthState, PoolCondition, PoolHealth, PoolState,
+        RemovedEndpoint, ServiceHealth, TunnelHealth,
     },
+    pins::NANOSECONDS,
 };
 
 use super::{
@@ -41,10 +42,7 @@ impl Reconciler {
             .filter(|(_, entry)| entry.state & ENDPOINT_REMOVED != 0 && !is_released(entry, now_ns));
         let report = |(&id, entry): (&u16, &EndpointEntry)| RemovedEndpoint {
             virtual_network: vnets.get(&entry.vnet).map(|&name| name.to_owned()),
-            address: match endpoint_address(entry) {
-                address if address.port() == 0 => address.ip().to_string(),
-                address => address.to_string(),
-            },
+            address: shown_address(entry),
             drain: self.drain(id, entry),
         };
         removed.map(report).collect()
@@ -52,10 +50,8 @@ impl Reconciler {
 
     /// What is left of an endpoint that is drained or removed.
     fn drain(&self, id: u16, entry: &EndpointEntry) -> Drain {
-        let left = Duration::from_nanos(entry.until_ns.saturating_sub(now_ns()));
         Drain {
-            // Less than a second is not none.
-            secs_left: left.as_secs() + u64::from(left.subsec_nanos() > 0),
+            secs_left: secs_left(entry, now_ns()),
             pinned_flows: self.sweeper.found.by_endpoint.get(&id).copied().unwrap_or(0),
         }
     }
@@ -76,41 +72,46 @@ impl Reconciler {
     fn pool_healths(&self) -> Vec<PoolHealth> {
         let pools = pools_named(&self.model, &self.ids, &self.image);
         let each = self.model.pools.iter().enumerate();
-        each.map(|(index, pool)| PoolHealth { panic: pools.panics(index), ..self.pool_health(pool) })
-            .collect()
+        each.map(|(index, pool)| self.pool_health(pool, pools.panics(index))).collect()
     }
 
-    fn pool_health(&self, pool: &Pool) -> PoolHealth {
-        let endpoints: Vec<EndpointHealth> =
-            pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect();
+    fn pool_health(&self, pool: &Pool, panic: bool) -> PoolHealth {
         PoolHealth {
             pool: pool.name.clone(),
             monitor: pool.monitor.as_ref().map(|monitor| monitor.name.clone()),
-            state: pool_state(pool, &endpoints),
-            panic: false,
-            endpoints,
+            state: self.pool_condition(pool, panic).to,
+            panic,
+            endpoints: pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect(),
         }
+    }
+
+    /// The state of a pool, and of what it follows.
+    pub(in super::super) fn pool_condition(&self, pool: &Pool, panic: bool) -> PoolCondition {
+        let states = pool.endpoints.iter().map(|endpoint| self.endpoint_state(pool, endpoint));
+        condition(pool, &states.collect::<Vec<_>>(), panic)
+    }
+
+    /// The verdict on an endpoint.
+    pub(in super::super) fn endpoint_state(&self, pool: &Pool, endpoint: &Endpoint) -> HealthState {
+        if !endpoint.enabled {
+            return HealthState::Disabled;
+        }
+        if pool.monitor.is_none() {
+            return HealthState::Healthy;
+        }
+        // Before its first probe an endpoint is as the agent found it in the kernel.
+        let name = (pool.name.clone(), endpoint.name.clone());
+        self.endpoints.seen.get(&name).map_or_else(|| self.state_in_kernel(&name), |seen| seen.state)
     }
 
     fn endpoint_health(&self, pool: &Pool, endpoint: &Endpoint) -> EndpointHealth {
         let name = (pool.name.clone(), endpoint.name.clone());
         let seen = self.endpoints.seen.get(&name);
-        let state = if !endpoint.enabled {
-            HealthState::Disabled
-        } else if pool.monitor.is_none() {
-            HealthState::Healthy
-        } else {
-            // Before its first probe an endpoint is as the agent found it in the kernel.
-            seen.map_or_else(|| self.state_in_kernel(&name), |seen| seen.state)
-        };
         EndpointHealth {
             endpoint: endpoint.name.clone(),
             virtual_network: self.vnet_name(endpoint.vnet),
-            address: match endpoint.port {
-                Some(port) => SocketAddr::new(endpoint.address, port).to_string(),
-                None => endpoint.address.to_string(),
-            },
-            state,
+            address: address_of(endpoint),
+            state: self.endpoint_state(pool, endpoint),
             reason: seen.map(|seen| seen.reason.clone()).unwrap_or_default(),
             since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
             round_trip_us: seen.and_then(|seen| seen.round_trip_us),
@@ -152,25 +153,59 @@ impl Reconciler {
         healths
     }
 
-    fn state_in_kernel(&self, name: &(String, String)) -> HealthState {
+    pub(in super::super) fn state_in_kernel(&self, name: &(String, String)) -> HealthState {
         let entry = |&id| self.kernel.memory.read(MapId::Endpoints, u32::from(id));
         self.ids.get(name).map_or(HealthState::Unknown, |id| health_of(&entry(id)))
     }
 }
 
-fn pool_state(pool: &Pool, endpoints: &[EndpointHealth]) -> PoolState {
-    let open = |endpoint: &Endpoint| endpoint.enabled && !endpoint.drained && endpoint.weight > 0;
-    let of_open = || pool.endpoints.iter().zip(endpoints).filter(|(endpoint, _)| open(endpoint));
-    let count = |state| of_open().filter(|(_, health)| health.state == state).count();
-    let (healthy, unknown) = (count(HealthState::Healthy), count(HealthState::Unknown));
-    let minimum = pool.minimum_endpoints as usize;
-    let enabled = endpoints.iter().filter(|health| health.state != HealthState::Disabled);
-    if healthy >= minimum {
-        let all = enabled.into_iter().all(|health| health.state == HealthState::Healthy);
-        if all { PoolState::Healthy } else { PoolState::Degraded }
-    } else if healthy + unknown >= minimum {
+/// `ADDRESS:PORT`, or `ADDRESS` where the port is kept.
+pub(in super::super) fn address_of(endpoint: &Endpoint) -> String {
+    match endpoint.port {
+        Some(port) => SocketAddr::new(endpoint.address, port).to_string(),
+        None => endpoint.address.to_string(),
+    }
+}
+
+/// The same of an endpoint's entry.
+pub(in super::super) fn shown_address(entry: &EndpointEntry) -> String {
+    match endpoint_address(entry) {
+        address if address.port() == 0 => address.ip().to_string(),
+        address => address.to_string(),
+    }
+}
+
+/// For how many seconds an endpoint keeps its flows; less than a second is not none.
+pub(in super::super) fn secs_left(entry: &EndpointEntry, now_ns: u64) -> u64 {
+    entry.until_ns.saturating_sub(now_ns).div_ceil(NANOSECONDS)
+}
+
+/// A pool whose endpoints are in these states.
+fn condition(pool: &Pool, states: &[HealthState], panic: bool) -> PoolCondition {
+    let each = || pool.endpoints.iter().zip(states.iter().copied());
+    let is_closed = |endpoint: &Endpoint| endpoint.drained || endpoint.weight == 0;
+    let count = |is_counted: &dyn Fn(&Endpoint, HealthState) -> bool| {
+        let counted = each().filter(|(endpoint, state)| endpoint.enabled && is_counted(endpoint, *state));
+        u32::try_from(counted.count()).unwrap_or(u32::MAX)
+    };
+    let healthy = count(&|endpoint, state| !is_closed(endpoint) && state == HealthState::Healthy);
+    let unknown = count(&|endpoint, state| !is_closed(endpoint) && state == HealthState::Unknown);
+    let unwell = count(&|_, state| state != HealthState::Healthy);
+    let needed = pool.minimum_endpoints;
+    let to = if healthy >= needed {
+        if unwell == 0 { PoolState::Healthy } else { PoolState::Degraded }
+    } else if healthy.saturating_add(unknown) >= needed {
         PoolState::Unknown
     } else {
         PoolState::Critical
+    };
+    PoolCondition {
+        to,
+        up: healthy >= needed || panic,
+        healthy,
+        endpoints: count(&|_, _| true),
+        closed: count(&|endpoint, _| is_closed(endpoint)),
+        needed,
+        panic,
     }
 }

@@ -13,6 +13,7 @@ use lbx_agent::{
     config::{self, model::Model},
     control::Control as _,
     dataplane::{MapId, Pins},
+    events::Events,
     health::{Observation, Target},
     net::netlink,
     reconcile::{Handle, Inputs, Kernel, Outputs, Reconciler, Start},
@@ -66,9 +67,10 @@ async fn measure(root: &Path, state_dir: PathBuf, config: &Config, count: u32) -
     let (targets, targets_seen) = watch::channel(Arc::default());
     let (remotes, _remotes) = watch::channel(Vec::new());
     let (doubts, _doubted) = mpsc::channel(1);
-    let start = Start { store, revision: 1, model, kernel, state_dir, seed: [1, 2] };
+    let events = Events::default();
+    let (handle, commands) = Handle::new(events.clone());
+    let start = Start { store, revision: 1, model, kernel, state_dir, seed: [1, 2], events };
     let reconciler = Reconciler::start(start, Outputs { targets, remotes, doubts }).await?;
-    let (handle, commands) = Handle::new();
     let (verdicts, observations) = mpsc::channel(1024);
     let (_next_hops, next_hops) = mpsc::channel(1);
     let (_too_big, too_big) = mpsc::channel(1);

@@ -6,18 +6,16 @@ use lbx_common::api::{
     Change, ChangeAction, Collection, Config, FieldChange, Monitor, Pool, Service, VirtualNetwork,
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
-
-use super::{edit::to_json, error::ApiError};
+use serde_json::{Map, Value, to_value};
 
 /// All objects that were created, changed or deleted on the way from `before` to `after`.
-pub(super) fn diff(before: &Config, after: &Config) -> Result<Vec<Change>, ApiError> {
+pub fn diff(before: &Config, after: &Config) -> Result<Vec<Change>, serde_json::Error> {
     let mut changes = Vec::new();
     let fixed = [
-        ("version", to_json(&before.version)?, to_json(&after.version)?),
-        ("node", to_json(&before.node)?, to_json(&after.node)?),
-        ("limits", to_json(&before.limits)?, to_json(&after.limits)?),
-        ("timers", to_json(&before.timers)?, to_json(&after.timers)?),
+        ("version", to_value(before.version)?, to_value(after.version)?),
+        ("node", to_value(&before.node)?, to_value(&after.node)?),
+        ("limits", to_value(&before.limits)?, to_value(&after.limits)?),
+        ("timers", to_value(&before.timers)?, to_value(&after.timers)?),
     ];
     for (section, old, new) in fixed {
         if old != new {
@@ -111,7 +109,7 @@ impl Objects {
         monitors: &[Monitor],
         pools: &[Pool],
         services: &[Service],
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), serde_json::Error> {
         for vnet in vnets {
             self.add(Collection::VirtualNetworks, vnet.name.clone(), vnet, Some("tunnels"))?;
             for tunnel in &vnet.tunnels {
@@ -139,8 +137,8 @@ impl Objects {
         name: String,
         object: &impl Serialize,
         contained: Option<&str>,
-    ) -> Result<(), ApiError> {
-        let Value::Object(mut object) = to_json(object)? else { return Ok(()) };
+    ) -> Result<(), serde_json::Error> {
+        let Value::Object(mut object) = to_value(object)? else { return Ok(()) };
         if let Some(field) = contained {
             object.shift_remove(field);
         }
