@@ -3,7 +3,6 @@
 use std::{
     fmt::Write as _,
     io::{self, BufRead},
-    path::Path,
     process::ExitCode,
     sync::mpsc,
     thread,
@@ -179,30 +178,33 @@ fn show_ctl(agent: &Agent, arguments: &[&str]) -> Result<()> {
 
 fn what_next(topology: &Topology, agent: &Agent) -> Result<String> {
     let ctl = binary("lbx-ctl")?;
-    // Relative where that is shorter: the commands are meant to be read.
+    let programs = ctl.parent().context("the directory of lbx-ctl")?;
+    // Relative where that is shorter: what is to be typed is meant to be read.
     let here = std::env::current_dir().context("the current directory")?;
-    let ctl = ctl.strip_prefix(&here).map_or(ctl.clone(), |short| Path::new(".").join(short));
-    let ctl = ctl.display();
+    let programs = match programs.strip_prefix(&here) {
+        Ok(below) => format!("$PWD/{}", below.display()),
+        Err(_) => programs.display().to_string(),
+    };
     let socket = agent.socket();
-    let socket = Path::display(&socket);
-    let client = topology.client_netns.path();
-    let client = client.display();
-    let gateway = topology.east.gateway.path();
+    let (socket, client) = (socket.display(), topology.client_netns.path());
+    let (client, gateway) = (client.display(), topology.east.gateway.path());
     let gateway = gateway.display();
     let (east, west) = (topology.east.plan.vip, topology.west.plan.vip);
     Ok(format!(
-        "It stays up until Ctrl-C. In another terminal, as root:
+        "It stays up until Ctrl-C. In another terminal, as root, in this directory:
 
-  nsenter --net={client} curl http://{east}/
-  nsenter --net={client} curl http://{west}/
+  export LBX_SOCKET={socket} PATH={programs}:$PATH
+  client={client}
+
+  nsenter --net=$client curl http://{east}/
+  nsenter --net=$client curl http://{west}/
   nsenter --net={gateway} tcpdump -ni underlay0        # the tunnel packets of east
-
-  export LBX_SOCKET={socket}
-  {ctl} get endpoints
-  {ctl} health
-  {ctl} set endpoint east-web/a --weight 0.2
-  {ctl} stats
-  {ctl} export
+  lbx-ctl get endpoints
+  lbx-ctl health
+  lbx-ctl set endpoint east-web/a --weight 0.2
+  lbx-ctl events --follow
+  lbx-ctl stats
+  lbx-ctl export
 
 Here (type and press Enter):
 
