@@ -18,13 +18,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, YamlLoader},
+    api::{self, Remote, TlsFiles, YamlLoader},
     config::{self, model::Model},
     events::Events,
     health::HealthChecker,
@@ -52,6 +52,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Port of this machine for metrics, beside the socket.
     pub metrics: Option<SocketAddr>,
+    /// Port for other machines, with its certificates.
+    pub listen: Option<(SocketAddr, TlsFiles)>,
     /// Remove everything from the kernel at the end.
     pub detach_on_exit: bool,
 }
@@ -63,6 +65,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let socket = api::bind(&options.socket)?;
     let metrics_port = match options.metrics {
         Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
+    let reread = Arc::new(Notify::new());
+    let remote = match options.listen.clone() {
+        Some((address, files)) => Some(Remote::listen(address, files, Arc::clone(&reread)).await?),
         None => None,
     };
     let (store, revision, model) = open_store(&options)?;
@@ -111,12 +118,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut listener = path_mtu::spawn(stop.checkers.clone(), heard)?;
     let mut devices = devices::spawn(stop.checkers.clone(), told)?;
     let yaml = YamlLoader { load: config::load_yaml, locate: config::locate };
-    let mut server = tokio::spawn(answer(socket, metrics_port, handle, yaml, stop.api.clone()));
+    let mut server = tokio::spawn(answer((socket, remote), metrics_port, handle, yaml, stop.api.clone()));
     tracing::info!(adopted, revision, socket = %options.socket.display(), "ready");
     service_manager::ready(revision);
 
     let result = tokio::select! {
-        signal = until_signal(reload) => signal.map(|name| tracing::info!("{name}: stopping")),
+        signal = until_signal(reload, &reread) => signal.map(|name| tracing::info!("{name}: stopping")),
         ended = &mut task => Err(unexpected("the data plane task", ended)),
         ended = &mut health => Err(unexpected("the health checker", ended)),
         ended = &mut watcher => Err(unexpected("the next-hop watcher", ended)),
@@ -145,15 +152,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
 /// Serves the API, and the page of metrics where it has a port.
 async fn answer(
-    socket: api::Socket,
+    (socket, remote): (api::Socket, Option<Remote>),
     metrics_port: Option<TcpListener>,
     handle: Handle,
     yaml: YamlLoader,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let Some(port) = metrics_port else { return api::serve(socket, handle, yaml, shutdown).await };
+    let Some(port) = metrics_port else { return api::serve(socket, remote, handle, yaml, shutdown).await };
     let page = metrics::serve(port, handle.clone(), shutdown.clone());
-    tokio::try_join!(api::serve(socket, handle, yaml, shutdown), page).map(drop)
+    tokio::try_join!(api::serve(socket, remote, handle, yaml, shutdown), page).map(drop)
 }
 
 /// Removes everything that lbx put into the kernel.
@@ -208,8 +215,8 @@ fn open_store(options: &Options) -> anyhow::Result<(Store, u64, Model)> {
     Ok((store, revision, model))
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP asks for a reload.
-async fn until_signal(reload: mpsc::Sender<()>) -> anyhow::Result<&'static str> {
+/// Waits for SIGTERM or SIGINT; SIGHUP asks for a reload, and that certificates be read again.
+async fn until_signal(reload: mpsc::Sender<()>, reread: &Notify) -> anyhow::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
@@ -217,8 +224,11 @@ async fn until_signal(reload: mpsc::Sender<()>) -> anyhow::Result<&'static str> 
         tokio::select! {
             _ = terminate.recv() => return Ok("SIGTERM"),
             _ = interrupt.recv() => return Ok("SIGINT"),
-            // A reload that is already asked for covers this one.
-            _ = hangup.recv() => drop(reload.try_send(())),
+            _ = hangup.recv() => {
+                reread.notify_one();
+                // A reload that is already asked for covers this one.
+                let _ = reload.try_send(());
+            }
         }
     }
 }

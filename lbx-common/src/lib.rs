@@ -24,6 +24,8 @@ pub mod hash;
 pub mod icmp;
 pub mod ip;
 pub mod link;
+#[cfg(feature = "man")]
+pub mod man;
 pub mod mss;
 pub mod nat;
 pub mod packet;

@@ -2,6 +2,7 @@
 
 mod fields;
 mod names;
+mod place;
 mod service_fields;
 mod unset;
 mod verbs;
@@ -19,12 +20,10 @@ use lbx_common::api::{
 
 pub use self::{
     names::{Kind, ObjectName},
+    place::{Place, PlaceArgs},
     verbs::{Create, Set},
 };
 use crate::{error::EXIT_CODES, output::Format};
-
-/// Where the agent listens unless told otherwise.
-const DEFAULT_SOCKET: &str = "/run/lbx/agent.sock";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,9 +44,9 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "lbx-ctl", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Args {
-    /// Unix socket of the agent
-    #[arg(long, global = true, env = "LBX_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET, value_name = "PATH")]
-    pub socket: PathBuf,
+    /// Where the agent is
+    #[command(flatten)]
+    pub place: PlaceArgs,
 
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
@@ -223,6 +222,15 @@ Example:
 Example:
   lbx-ctl schema > lbx.schema.json    then `# yaml-language-server: $schema=lbx.schema.json` on top of the file")]
     Schema,
+    /// Print the man page, or write those of all commands into a folder; needs no agent
+    #[command(after_help = "\
+Examples:
+  lbx-ctl man | man -l -
+  lbx-ctl man /usr/local/share/man/man1")]
+    Man {
+        /// The folder
+        directory: Option<PathBuf>,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:

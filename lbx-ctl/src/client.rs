@@ -1,22 +1,24 @@
-//! Requests to the agent over its Unix socket. Knows HTTP and problem documents; what is asked for is the
+//! Requests to the agent, over its Unix socket or to another machine. Knows HTTP and problem documents; what is asked for is the
 //! business of `commands`.
 
-use std::{
-    error::Error,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{error::Error, io::ErrorKind, time::Duration};
 
 use lbx_common::api::{Problem, WriteReport};
 use reqwest::{Method, Response, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{args::WriteFlags, error::CliError};
+use crate::{
+    args::{Place, WriteFlags},
+    error::CliError,
+    remote::no_tls,
+};
 
 /// Longest wait for an answer: a new configuration is built, stored and applied before it comes.
 const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Longest wait for another machine to take the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest wait for a probe with all its attempts, which take no longer than a monitor's longest interval.
 const LONG_TIMEOUT: Duration = Duration::from_hours(1);
@@ -28,7 +30,7 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 10);
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
-    socket: PathBuf,
+    place: Place,
 }
 
 /// What a write sends.
@@ -43,14 +45,21 @@ pub enum Body {
 }
 
 impl Client {
-    /// A client for the agent at `socket`; connects with the first request.
-    pub fn new(socket: &Path) -> Result<Self, CliError> {
-        let http = reqwest::Client::builder()
-            .unix_socket(socket.to_owned())
-            .timeout(TIMEOUT)
+    /// A client for the agent there; connects with the first request.
+    pub fn new(place: &Place) -> Result<Self, CliError> {
+        let builder = reqwest::Client::builder().timeout(TIMEOUT).no_proxy();
+        let builder = match place {
+            Place::Socket(socket) => {
+                builder.tls_backend_preconfigured(no_tls()?).unix_socket(socket.to_owned())
+            }
+            Place::Remote(remote) => {
+                builder.tls_backend_preconfigured(remote.tls()?).connect_timeout(CONNECT_TIMEOUT)
+            }
+        };
+        let http = builder
             .build()
             .map_err(|error| CliError::Local(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Self { http, socket: socket.to_owned() })
+        Ok(Self { http, place: place.clone() })
     }
 
     /// `GET /v1/PATH`
@@ -117,10 +126,15 @@ impl Client {
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, CliError> {
-        // The host is never looked up: the socket takes its place.
-        let mut url = Url::parse("http://lbx/v1").map_err(|error| self.unreachable(error.to_string()))?;
+        let mut url = match &self.place {
+            // The host is never looked up: the socket takes its place.
+            Place::Socket(_) => {
+                Url::parse("http://lbx/").map_err(|error| self.unreachable(error.to_string()))?
+            }
+            Place::Remote(remote) => remote.url.clone(),
+        };
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.extend(path);
+            segments.pop_if_empty().push("v1").extend(path);
         }
         Ok(url)
     }
@@ -153,11 +167,21 @@ impl Client {
     }
 
     fn failed(&self, error: &reqwest::Error) -> CliError {
-        match io_error_kind(error) {
-            Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                CliError::NotRunning(self.socket.clone())
+        match (io_error_kind(error), &self.place) {
+            (Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused), Place::Socket(socket)) => {
+                CliError::NotRunning(socket.clone())
             }
-            Some(ErrorKind::PermissionDenied) => CliError::NoPermission(self.socket.clone()),
+            (Some(ErrorKind::PermissionDenied), Place::Socket(socket)) => {
+                CliError::NoPermission(socket.clone())
+            }
+            (Some(ErrorKind::ConnectionRefused), Place::Remote(_)) => {
+                let port = "nobody listens there: does `lbx-agent run` have `--listen` with this port?";
+                self.unreachable(port.to_owned())
+            }
+            (_, Place::Remote(_)) if error.is_connect() && error.is_timeout() => {
+                self.unreachable(format!("it takes no connection within {} s", CONNECT_TIMEOUT.as_secs()))
+            }
+            (_, Place::Remote(remote)) if let Some(reason) = remote.reason(error) => self.unreachable(reason),
             _ if error.is_timeout() => self.unreachable(format!(
                 "no answer within {} s: the agent's log may say why",
                 TIMEOUT.as_secs()
@@ -167,7 +191,11 @@ impl Client {
     }
 
     fn unreachable(&self, reason: String) -> CliError {
-        CliError::Unreachable { socket: self.socket.clone(), reason }
+        let agent = match &self.place {
+            Place::Socket(socket) => socket.display().to_string(),
+            Place::Remote(remote) => remote.url.origin().ascii_serialization(),
+        };
+        CliError::Unreachable { agent, reason }
     }
 }
 

@@ -8,6 +8,7 @@ mod explain;
 mod flows;
 mod get;
 mod health;
+mod man;
 mod stats;
 mod status;
 mod trial;
@@ -18,7 +19,7 @@ use lbx_common::api::{Collection, ExplainRequest, configuration_schema};
 use reqwest::Method;
 
 use crate::{
-    args::{Args, Command, MonitorAction, ObjectName},
+    args::{Args, Command, MonitorAction, ObjectName, Place},
     client::{Body, Client},
     error::CliError,
     output::{self, Format},
@@ -43,9 +44,9 @@ impl Context {
 }
 
 /// Runs what the user asked for.
-pub async fn run(args: Args) -> Result<(), CliError> {
+pub async fn run(args: Args, place: &Place) -> Result<(), CliError> {
     let context =
-        Context { client: Client::new(&args.socket)?, format: args.output, width: output::terminal_width() };
+        Context { client: Client::new(place)?, format: args.output, width: output::terminal_width() };
     match args.command {
         Command::Get { kind, name } => get::run(&context, kind.collection(), name.as_deref()).await,
         Command::Describe { kind, name } => {
@@ -82,6 +83,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Export => apply::export(&context).await,
         Command::Health { pool, watch } => health::run(&context, pool.as_deref(), watch).await,
         Command::Stats { which } => stats::run(&context, which).await,
+        Command::Man { directory } => man::run(directory.as_deref()),
         Command::Status => status::run(&context).await,
         Command::Schema => {
             context.show(&configuration_schema(), |schema| format!("{:#}\n", schema.as_value()))

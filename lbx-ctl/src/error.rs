@@ -36,8 +36,8 @@ pub enum CliError {
     NoPermission(PathBuf),
     /// Something answers, but not as an agent of this version would.
     Unreachable {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket, or the address.
+        agent: String,
         /// What happened there.
         reason: String,
     },
@@ -76,8 +76,8 @@ impl fmt::Display for CliError {
                  when the agent starts)",
                 socket.display()
             ),
-            Self::Unreachable { socket, reason } => {
-                write!(f, "cannot talk to the lbx agent on {}: {reason}", socket.display())
+            Self::Unreachable { agent, reason } => {
+                write!(f, "cannot talk to the lbx agent on {agent}: {reason}")
             }
         }
     }

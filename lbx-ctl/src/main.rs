@@ -9,18 +9,18 @@ mod client;
 mod commands;
 mod error;
 mod output;
+mod remote;
 #[cfg(test)]
 mod samples;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use self::{args::Args, error::CliError};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(args) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -29,10 +29,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> Result<(), CliError> {
+fn run() -> Result<(), CliError> {
+    let matches = Args::command().get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let place = args.place.clone().place(&matches)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::Local(format!("cannot start: {error}")))?;
-    runtime.block_on(commands::run(args))
+    runtime.block_on(commands::run(args, &place))
 }

@@ -20,6 +20,7 @@
 //!
 //! Answers carry the revision as `ETag`; writes take it as `If-Match`, and `?dry_run=true` checks only.
 
+mod certificates;
 mod edit;
 mod error;
 mod events;
@@ -28,6 +29,7 @@ mod handlers;
 mod openapi;
 mod operations;
 mod referrers;
+mod remote;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,11 @@ use std::{io, time::Duration};
 use lbx_common::api::{Config, Mistake};
 use tokio_util::sync::CancellationToken;
 
-pub use self::socket::{BindError, Socket, bind};
+pub use self::{
+    certificates::{TlsError, TlsFiles},
+    remote::{Remote, RemoteError},
+    socket::{BindError, Socket, bind},
+};
 use crate::control::Control;
 
 /// Time that open requests have to finish once the agent stops.
@@ -52,10 +58,11 @@ pub struct YamlLoader {
     pub locate: fn(&str, &mut [Mistake]),
 }
 
-/// Serves the API until `shutdown`, then lets open requests finish for a short while. The socket's file is
-/// removed when this returns.
+/// Serves the API on the socket, and to other machines where `remote` says so, until `shutdown`, then lets open
+/// requests finish for a short while. The socket's file is removed when this returns.
 pub async fn serve<C: Control>(
     socket: Socket,
+    remote: Option<Remote>,
     control: C,
     yaml: YamlLoader,
     shutdown: CancellationToken,
@@ -69,13 +76,19 @@ pub async fn serve<C: Control>(
         // Else followers would stay.
         events.end();
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop).into_future();
+    let on_socket = axum::serve(listener, router.clone()).with_graceful_shutdown(stop).into_future();
+    let over_tcp = async {
+        match remote {
+            Some(remote) => remote.serve(router, shutdown.clone()).await,
+            None => Ok(()),
+        }
+    };
     let deadline = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        result = server => result,
+        result = async { tokio::try_join!(on_socket, over_tcp) } => result.map(drop),
         () = deadline => Ok(()),
     }
 }

@@ -186,8 +186,14 @@ impl Server {
         let path = dir.path().join("agent.sock");
         let socket = bind(&path).unwrap();
         let (agent, shutdown) = (FakeAgent::default(), CancellationToken::new());
-        let server = serve(socket, agent.clone(), LOADER, shutdown.clone());
-        let client = reqwest::Client::builder().unix_socket(path.clone()).build().unwrap();
+        let server = serve(socket, None, agent.clone(), LOADER, shutdown.clone());
+        // Without one, it would look for certificates of this host.
+        let tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let tls = tls.with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        let client = reqwest::Client::builder().tls_backend_preconfigured(tls);
+        let client = client.unix_socket(path.clone()).build().unwrap();
         let task = AbortOnDropHandle::new(tokio::spawn(server));
         Self { agent, client, socket: path, shutdown, task, _dir: dir }
     }

@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use lbx_common::api::{EventType, MonitorKind};
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts};
 
 use super::page::Page;
 
@@ -18,6 +18,19 @@ pub enum ProbeResult {
     NotProbed,
 }
 
+/// What came of a connection from another machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionResult {
+    /// It has shown a certificate of the right authority.
+    Accepted,
+    /// It has none, or spoke no TLS.
+    Refused,
+    /// It said nothing for too long.
+    Silent,
+    /// There were too many others.
+    TooMany,
+}
+
 /// Upper bounds of the times that are told apart, in seconds.
 const PASS_SECONDS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 const ROUND_TRIP_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
@@ -28,6 +41,9 @@ struct Own {
     probes: IntCounterVec,
     round_trips: Histogram,
     passes: Histogram,
+    connections: IntCounterVec,
+    /// Empty where the agent has no certificate.
+    certificate_end: IntGaugeVec,
 }
 
 static OWN: LazyLock<Option<Own>> = LazyLock::new(|| {
@@ -57,6 +73,19 @@ static OWN: LazyLock<Option<Own>> = LazyLock::new(|| {
             "Time that passes over the kernel's maps took: planning and writing.",
             &PASS_SECONDS,
         )?,
+        connections: IntCounterVec::new(
+            Opts::new("lbx_api_connections_total", "Connections to the API over TCP, by what came of them."),
+            &["result"],
+        )
+        .ok()?,
+        certificate_end: IntGaugeVec::new(
+            Opts::new(
+                "lbx_api_certificate_expiry_timestamp_seconds",
+                "When the agent's certificate for the API over TCP ends, in seconds since the epoch.",
+            ),
+            &[],
+        )
+        .ok()?,
     })
 });
 
@@ -88,10 +117,32 @@ pub fn count_pass(took: Duration) {
     }
 }
 
+/// Counts a connection to the API over TCP.
+pub fn count_connection(result: ConnectionResult) {
+    let result = match result {
+        ConnectionResult::Accepted => "accepted",
+        ConnectionResult::Refused => "refused",
+        ConnectionResult::Silent => "silent",
+        ConnectionResult::TooMany => "too_many",
+    };
+    if let Some(own) = &*OWN {
+        own.connections.with_label_values(&[result]).inc();
+    }
+}
+
+/// Says when the agent's certificate ends.
+pub fn set_certificate_end(secs: i64) {
+    if let Some(own) = &*OWN {
+        own.certificate_end.with_label_values::<&str>(&[]).set(secs);
+    }
+}
+
 pub(super) fn add_to(page: &Page) -> prometheus::Result<()> {
     let Some(own) = &*OWN else { return Ok(()) };
     page.add(Box::new(own.events.clone()))?;
     page.add(Box::new(own.probes.clone()))?;
     page.add(Box::new(own.round_trips.clone()))?;
-    page.add(Box::new(own.passes.clone()))
+    page.add(Box::new(own.passes.clone()))?;
+    page.add(Box::new(own.connections.clone()))?;
+    page.add(Box::new(own.certificate_end.clone()))
 }

@@ -6,7 +6,7 @@ use lbx_common::api::{HealthReport, MonitorKind, StatsReport, StatusReport};
 use serde_json::json;
 
 use super::{
-    own::{ProbeResult, count_pass, count_probe},
+    own::{ConnectionResult, ProbeResult, count_connection, count_pass, count_probe, set_certificate_end},
     render,
     server::{ListenError, listen},
 };
@@ -97,6 +97,8 @@ fn what_the_agent_does_itself_is_counted() {
 #[test]
 fn readme_lists_every_metric_and_no_other() {
     count_probe(MonitorKind::Tcp, ProbeResult::Success, None);
+    count_connection(ConnectionResult::Accepted);
+    set_certificate_end(4_102_444_800);
     let page = page();
     let types: BTreeMap<&str, &str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();

@@ -32,6 +32,7 @@ fn request(line: &str) -> (String, Value) {
         | Command::Stats { .. }
         | Command::Status
         | Command::Schema
+        | Command::Man { .. }
         | Command::Completion { .. } => None,
     };
     let (object, body) = request.expect("create or set").unwrap();

@@ -35,11 +35,15 @@ const RULES: [Rule; 7] = [
     },
     Rule {
         package: "lbx-agent",
-        workspace: &[("lbx-common", &["api", "aya"])],
+        workspace: &[("lbx-common", &["api", "aya", "man"])],
         others: Others::AllBut(&["aya-ebpf"]),
     },
     // The CLI speaks to the agent's API and never to the kernel.
-    Rule { package: "lbx-ctl", workspace: &[("lbx-common", &["api"])], others: Others::AllBut(&["aya"]) },
+    Rule {
+        package: "lbx-ctl",
+        workspace: &[("lbx-common", &["api", "man"])],
+        others: Others::AllBut(&["aya"]),
+    },
     Rule {
         package: "lbx-tests",
         workspace: &[("lbx-agent", &[]), ("lbx-common", &["api", "aya"])],
