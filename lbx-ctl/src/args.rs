@@ -4,6 +4,7 @@ mod fields;
 mod names;
 mod place;
 mod service_fields;
+mod top;
 mod unset;
 mod verbs;
 
@@ -21,6 +22,7 @@ use lbx_common::api::{
 pub use self::{
     names::{Kind, ObjectName},
     place::{Place, PlaceArgs},
+    top::{TopFlags, TopView},
     verbs::{Create, Set},
 };
 use crate::{error::EXIT_CODES, output::Format};
@@ -180,6 +182,23 @@ Examples:
         #[arg(value_enum)]
         which: Option<StatsSection>,
     },
+    /// Show what happens now: traffic, health, drops, tunnels; on the whole terminal, until `q`
+    #[command(after_help = "\
+Examples:
+  lbx-ctl top
+  lbx-ctl top --view endpoints -i 5s
+  lbx-ctl top --once --view drops    one frame as text
+
+Keys:
+  q        quit
+  tab, arrows left and right
+           another view
+  arrows up and down, page up and down, home, end
+           other lines
+  s        sort: as configured, by traffic, what is wrong first
+  /        only lines with a text; enter keeps it, esc shows all again
+  p        what is shown stays, until the next p")]
+    Top(TopFlags),
     /// List flows that are remembered: those that live elsewhere than their hash says, because something changed
     #[command(after_help = "\
 Examples:

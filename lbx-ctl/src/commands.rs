@@ -11,6 +11,7 @@ mod health;
 mod man;
 mod stats;
 mod status;
+mod top;
 mod trial;
 mod write;
 
@@ -83,6 +84,7 @@ pub async fn run(args: Args, place: &Place) -> Result<(), CliError> {
         Command::Export => apply::export(&context).await,
         Command::Health { pool, watch } => health::run(&context, pool.as_deref(), watch).await,
         Command::Stats { which } => stats::run(&context, which).await,
+        Command::Top(flags) => top::run(&context, flags).await,
         Command::Man { directory } => man::run(directory.as_deref()),
         Command::Status => status::run(&context).await,
         Command::Schema => {

@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     time::Duration,
 };
 
@@ -51,6 +51,11 @@ pub fn print(text: &str) -> Result<(), CliError> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Whether standard output shows colours, and nobody asked for none (see no-color.org).
+pub fn colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Columns of the terminal; `None` when standard output is none.

@@ -32,6 +32,7 @@ fn request(line: &str) -> (String, Value) {
         | Command::Stats { .. }
         | Command::Status
         | Command::Schema
+        | Command::Top(_)
         | Command::Man { .. }
         | Command::Completion { .. } => None,
     };

@@ -75,7 +75,7 @@ mod tests {
             assert!(main.contains(&format!(".SH {section}\n")), "{section}: {main}");
         }
         assert!(main.contains("LBX_SOCKET") && main.contains("agent.sock"), "{main}");
-        let status = page("lbx-ctl-status.1");
-        assert!(status.contains(".SH \"SEE ALSO\""), "{status}");
+        let top = page("lbx-ctl-top.1");
+        assert!(top.contains(".SH KEYS") && top.contains(".SH \"SEE ALSO\""), "{top}");
     }
 }
