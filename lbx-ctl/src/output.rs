@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width, presets};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -86,8 +86,14 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table as text, cells wrapped to fit `width` columns. Columns of numbers are aligned right.
+    /// The table as text, cells wrapped between words to fit `width` columns; where even that does not fit, each row is
+    /// a paragraph. Columns of numbers are aligned right.
     pub fn render(&self, width: Option<u16>) -> String {
+        let narrowest: Vec<u16> = (0..self.header.len()).map(|index| self.longest_word(index)).collect();
+        let needed: u16 = narrowest.iter().fold(0, |sum, word| sum.saturating_add(word.saturating_add(2)));
+        if width.is_some_and(|width| width < needed.saturating_sub(2)) {
+            return self.paragraphs();
+        }
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).force_no_tty().set_header(self.header.clone());
         table.add_rows(self.rows.clone());
@@ -96,6 +102,10 @@ impl Table {
         }
         for (index, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
+            if let Some(&word) = narrowest.get(index) {
+                // With its padding.
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(word.saturating_add(2))));
+            }
             let mut cells = self.rows.iter().filter_map(|row| row.get(index)).filter(|cell| *cell != NOTHING);
             if self.rows.iter().any(|row| row.get(index).is_some_and(|cell| cell != NOTHING))
                 && cells.all(|cell| cell.parse::<f64>().is_ok())
@@ -104,6 +114,24 @@ impl Table {
             }
         }
         format!("{}\n", table.trim_fmt())
+    }
+
+    /// Characters of the longest word in a column.
+    fn longest_word(&self, index: usize) -> u16 {
+        let cells = self.rows.iter().filter_map(|row| row.get(index)).map(String::as_str);
+        let words = cells.chain(self.header.get(index).copied()).flat_map(str::split_whitespace);
+        words.map(|word| u16::try_from(word.chars().count()).unwrap_or(u16::MAX)).max().unwrap_or(0)
+    }
+
+    /// Each row as lines of a title and what is there, without those that have nothing to say.
+    fn paragraphs(&self) -> String {
+        let titles = self.header.iter().map(|title| title.chars().count()).max().unwrap_or(0);
+        let paragraph = |row: &Vec<String>| {
+            let said = self.header.iter().zip(row).filter(|(_, cell)| *cell != NOTHING);
+            let lines: Vec<_> = said.map(|(title, cell)| format!("{title:titles$}  {cell}\n")).collect();
+            lines.concat()
+        };
+        self.rows.iter().map(paragraph).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -173,6 +201,26 @@ mod tests {
         let text = table().render(Some(40));
         assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
         assert!(text.contains("endpoint-b"), "{text}");
+    }
+
+    #[test]
+    fn long_names_and_reasons_break_no_word_and_piped_output_is_whole() {
+        let mut table =
+            Table::new(["ENDPOINT", "VNET", "ADDRESS", "STATE", "SINCE", "RTT", "DRAIN", "REASON"]);
+        let reason = "connection refused by 10.0.0.10:8080 over the tunnel east/gre";
+        table.row(
+            ["production-web/frontend-1", "east", "10.0.0.10:8080", "unhealthy", "1h 1m", "-", "-", reason]
+                .map(cell),
+        );
+        let text = table.render(Some(110));
+        assert!(text.lines().all(|line| line.chars().count() <= 110) && text.lines().count() > 2, "{text}");
+        for word in ["ENDPOINT ", "production-web/frontend-1 ", "refused", "10.0.0.10:8080", "unhealthy"] {
+            assert!(text.contains(word), "{text}");
+        }
+        let text = table.render(Some(60));
+        assert!(text.starts_with("ENDPOINT  production-web/frontend-1\nVNET      east\nADDRESS "), "{text}");
+        assert!(text.ends_with(&format!("SINCE     1h 1m\nREASON    {reason}\n")), "{text}");
+        assert!(table.render(None).lines().nth(1).unwrap().ends_with(reason));
     }
 
     #[test]
