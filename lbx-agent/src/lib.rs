@@ -15,4 +15,5 @@ pub mod plan;
 pub mod privileges;
 pub mod reconcile;
 pub mod service_manager;
+pub mod steer;
 pub mod store;

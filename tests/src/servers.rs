@@ -2,13 +2,19 @@
 //!
 //! `GET /` answers `VNET ORIGIN ADDRESS client=CLIENT`, a datagram is answered with
 //! `VNET ORIGIN ADDRESS client=CLIENT ` and its payload, `GET /bytes/N` with N bytes of [`pattern`], `POST /bytes`
-//! with such bytes as its body with their number.
+//! with such bytes as its body with their number. `GET /far` answers after [`OriginServers::be_far`]'s time.
 
 use std::{
     fmt::Write as _,
+    future::pending,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -24,6 +30,7 @@ use futures_util::stream;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::oneshot,
+    time::timeout,
 };
 
 use crate::{family::Family, netns::Netns};
@@ -74,6 +81,8 @@ pub fn pattern(index: u64) -> u8 {
 /// The running servers of one origin; stopped when dropped.
 pub struct OriginServers {
     stop: Option<oneshot::Sender<()>>,
+    /// In milliseconds.
+    distance: Arc<AtomicU64>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -83,16 +92,23 @@ impl OriginServers {
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let name = format!("{}-{}", identity.vnet, identity.origin);
+        let distance = Arc::new(AtomicU64::new(0));
+        let far = Arc::clone(&distance);
         let thread = netns.spawn(&name, move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // Dropping the runtime at the end closes the listeners and every connection.
-            runtime.block_on(serve(identity, stopped, ready))
+            runtime.block_on(serve(identity, far, stopped, ready))
         })?;
         match started.recv() {
-            Ok(()) => Ok(Self { stop: Some(stop), thread: Some(thread) }),
+            Ok(()) => Ok(Self { stop: Some(stop), distance, thread: Some(thread) }),
             // The thread ended before it listened; its result says why.
             Err(_) => Err(join(thread).err().unwrap_or_else(|| anyhow!("the servers ended at once"))),
         }
+    }
+
+    /// From now on `GET /far` is answered after this time, as by a server that is so far away.
+    pub fn be_far(&self, distance: Duration) {
+        self.distance.store(distance.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -109,7 +125,12 @@ fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
     thread.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked")))
 }
 
-async fn serve(identity: Identity, stopped: oneshot::Receiver<()>, ready: mpsc::Sender<()>) -> Result<()> {
+async fn serve(
+    identity: Identity,
+    distance: Arc<AtomicU64>,
+    stopped: oneshot::Receiver<()>,
+    ready: mpsc::Sender<()>,
+) -> Result<()> {
     let (listener, socket) = listen(identity.ipv4.into()).await?;
     let (listener_v6, socket_v6) = listen(identity.ipv6.into()).await?;
     let app = || {
@@ -117,6 +138,7 @@ async fn serve(identity: Identity, stopped: oneshot::Receiver<()>, ready: mpsc::
             .route("/", get(hello))
             .route("/bytes/{count}", get(bytes))
             .route("/bytes", post(take))
+            .route("/far", get(far).with_state(Arc::clone(&distance)))
             .layer(DefaultBodyLimit::disable())
             .with_state(identity.clone())
             .into_make_service_with_connect_info::<SocketAddr>()
@@ -142,6 +164,13 @@ async fn listen(address: IpAddr) -> Result<(TcpListener, UdpSocket)> {
 
 async fn hello(State(identity): State<Identity>, ConnectInfo(client): ConnectInfo<SocketAddr>) -> String {
     identity.greeting(client) + "\n"
+}
+
+async fn far(State(distance): State<Arc<AtomicU64>>) -> &'static str {
+    let way = Duration::from_millis(distance.load(Ordering::Relaxed));
+    // The time is what is asked for, not a wait for something.
+    let _ = timeout(way, pending::<()>()).await;
+    "far\n"
 }
 
 async fn bytes(Path(count): Path<u64>) -> Response {

@@ -121,6 +121,8 @@ pub struct Pool {
     pub load_shedding: u8,
     /// Percent of its endpoints that may be unhealthy before all take flows; 0 = any share.
     pub panic_threshold: u8,
+    /// Whether its endpoints are to have equal numbers of live flows, instead of equal numbers of new ones.
+    pub least_connections: bool,
     /// Slots of its lookup table.
     pub table_size: u32,
     /// Endpoints, in the order of the configuration.
@@ -160,6 +162,8 @@ pub struct Steering {
     pub fallback: Option<usize>,
     /// Their weights in hundredths, where they share the flows; `None` = the first one that is up takes all.
     pub weights: Option<Vec<u8>>,
+    /// Whether the round trips of their probes say which goes first.
+    pub by_latency: bool,
 }
 
 impl Steering {

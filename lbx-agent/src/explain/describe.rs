@@ -1,7 +1,7 @@
 //! What a packet met, in words.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
 };
 
@@ -25,7 +25,9 @@ use super::{LiveTables, Outcome, tables::Remembered};
 use crate::{
     config::model::{Model, Service},
     dataplane::{Image, Memory},
-    plan::{address_in, health_of, known_host, known_tunnel, listener_identity, listener_ids, pools_named},
+    plan::{
+        Known, address_in, health_of, known_host, known_tunnel, listener_identity, listener_ids, pools_named,
+    },
 };
 
 /// What is known beside the packet.
@@ -35,8 +37,8 @@ pub struct Facts<'a> {
     pub model: &'a Model,
     /// What the maps hold.
     pub image: &'a Image,
-    /// Ids of endpoints by pool and name.
-    pub ids: &'a BTreeMap<(String, String), u16>,
+    /// What is known by names.
+    pub known: Known<'a>,
 }
 
 /// Puts an outcome into words. The tables are those that it comes from.
@@ -102,7 +104,7 @@ impl<'a> Facts<'a> {
         if service.steering.all().nth(1).is_none() {
             return;
         }
-        let serving = pools_named(self.model, self.ids, self.image).serving(service);
+        let serving = pools_named(self.model, self.known, self.image).serving(service);
         let names: Vec<String> =
             serving.names(self.model).into_iter().map(|name| format!("`{name}`")).collect();
         let text = if serving.is_last_resort(service) {
@@ -141,7 +143,7 @@ impl<'a> Facts<'a> {
 
     /// An endpoint by its id.
     fn name(self, id: u32) -> String {
-        let configured = self.ids.iter().find(|&(_, &one)| u32::from(one) == id);
+        let configured = self.known.ids.iter().find(|&(_, &one)| u32::from(one) == id);
         if let Some(((pool, endpoint), _)) = configured {
             return format!("{pool}/{endpoint}");
         }
@@ -200,7 +202,7 @@ impl<'a> Facts<'a> {
                     pools.flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)))
                 {
                     let name = format!("{}/{}", pool.name, endpoint.name);
-                    let id = self.ids.get(&(pool.name.clone(), endpoint.name.clone()));
+                    let id = self.known.ids.get(&(pool.name.clone(), endpoint.name.clone()));
                     let why = id.map_or(Some("disabled"), |&id| self.closed(id.into()));
                     report.why.extend(why.map(|why| format!("{name} takes no new flows: {why}")));
                 }

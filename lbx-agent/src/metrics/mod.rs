@@ -125,12 +125,19 @@ fn verdicts(page: &mut Page, health: &HealthReport) -> prometheus::Result<()> {
     let mut round_trips = page.gauge("lbx_endpoint_probe_round_trip_seconds", help, &names)?;
     let help = "Flows on an endpoint that is drained, and have a pin.";
     let mut draining = page.gauge("lbx_endpoint_draining_flows", help, &names)?;
+    let help = "Live flows on an endpoint of a pool with least_connections.";
+    let mut live = page.gauge("lbx_endpoint_live_flows", help, &names)?;
+    let help = "Mean round trip of probes to a pool's endpoints that take flows.";
+    let mut latencies = page.gauge("lbx_pool_probe_round_trip_seconds", help, &["pool"])?;
     let mut up = page.gauge("lbx_pool_up", "Whether a pool is up: healthy or degraded.", &["pool"])?;
     let mut endpoints =
         page.gauge("lbx_pool_endpoints", "Endpoints of a pool by health.", &["pool", "state"])?;
     for pool in &health.pools {
         let is_up = matches!(pool.state, PoolState::Healthy | PoolState::Degraded);
         up.set(&[&pool.pool], truth(is_up));
+        if let Some(micros) = pool.latency_us {
+            latencies.set(&[&pool.pool], as_f64(micros) / 1e6);
+        }
         for (state, count) in by_state(pool) {
             endpoints.set(&[&pool.pool, state.as_str()], count);
         }
@@ -139,6 +146,9 @@ fn verdicts(page: &mut Page, health: &HealthReport) -> prometheus::Result<()> {
             healthy.set(&labels, truth(one.state == HealthState::Healthy));
             if let Some(micros) = one.round_trip_us {
                 round_trips.set(&labels, as_f64(micros) / 1e6);
+            }
+            if let Some(flows) = one.live_flows {
+                live.set(&labels, flows.into());
             }
             if let Some(drain) = one.drain {
                 draining.set(&labels, as_f64(drain.pinned_flows));

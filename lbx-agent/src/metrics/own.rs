@@ -44,6 +44,7 @@ struct Own {
     connections: IntCounterVec,
     /// Empty where the agent has no certificate.
     certificate_end: IntGaugeVec,
+    steering: IntCounterVec,
 }
 
 static OWN: LazyLock<Option<Own>> = LazyLock::new(|| {
@@ -84,6 +85,11 @@ static OWN: LazyLock<Option<Own>> = LazyLock::new(|| {
                 "When the agent's certificate for the API over TCP ends, in seconds since the epoch.",
             ),
             &[],
+        )
+        .ok()?,
+        steering: IntCounterVec::new(
+            Opts::new("lbx_steering_changes_total", "Decisions for other tables that follow from measuring."),
+            &["policy"],
         )
         .ok()?,
     })
@@ -137,6 +143,13 @@ pub fn set_certificate_end(secs: i64) {
     }
 }
 
+/// Counts a decision for another table that follows from measuring.
+pub fn count_steering(policy: &str) {
+    if let Some(own) = &*OWN {
+        own.steering.with_label_values(&[policy]).inc();
+    }
+}
+
 pub(super) fn add_to(page: &Page) -> prometheus::Result<()> {
     let Some(own) = &*OWN else { return Ok(()) };
     page.add(Box::new(own.events.clone()))?;
@@ -144,5 +157,6 @@ pub(super) fn add_to(page: &Page) -> prometheus::Result<()> {
     page.add(Box::new(own.round_trips.clone()))?;
     page.add(Box::new(own.passes.clone()))?;
     page.add(Box::new(own.connections.clone()))?;
-    page.add(Box::new(own.certificate_end.clone()))
+    page.add(Box::new(own.certificate_end.clone()))?;
+    page.add(Box::new(own.steering.clone()))
 }

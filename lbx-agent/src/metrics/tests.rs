@@ -6,7 +6,10 @@ use lbx_common::api::{HealthReport, MonitorKind, StatsReport, StatusReport};
 use serde_json::json;
 
 use super::{
-    own::{ConnectionResult, ProbeResult, count_connection, count_pass, count_probe, set_certificate_end},
+    own::{
+        ConnectionResult, ProbeResult, count_connection, count_pass, count_probe, count_steering,
+        set_certificate_end,
+    },
     render,
     server::{ListenError, listen},
 };
@@ -21,9 +24,9 @@ fn page() -> String {
     }))
     .unwrap();
     let health: HealthReport = serde_json::from_value(json!({
-        "pools": [{"pool": "p", "state": "degraded", "endpoints": [
+        "pools": [{"pool": "p", "state": "degraded", "latency_us": 2500, "endpoints": [
             {"endpoint": "a", "virtual_network": "east", "address": "10.0.0.1", "state": "healthy", "round_trip_us": 1500,
-             "drain": {"secs_left": 5, "pinned_flows": 8}},
+             "live_flows": 9, "drain": {"secs_left": 5, "pinned_flows": 8}},
             {"endpoint": "b", "virtual_network": "east", "address": "10.0.0.2", "state": "unhealthy"},
         ]}],
         "services": [{"service": "web", "serving": ["p"], "standby": ["q"]}],
@@ -60,6 +63,8 @@ fn every_report_is_on_the_page() {
         r#"lbx_flow_events_total{event="pinned"} 6"#,
         r#"lbx_endpoint_healthy{endpoint="a",pool="p",virtual_network="east"} 1"#,
         r#"lbx_endpoint_healthy{endpoint="b",pool="p",virtual_network="east"} 0"#,
+        r#"lbx_endpoint_live_flows{endpoint="a",pool="p",virtual_network="east"} 9"#,
+        r#"lbx_pool_probe_round_trip_seconds{pool="p"} 0.0025"#,
         r#"lbx_endpoint_probe_round_trip_seconds{endpoint="a",pool="p",virtual_network="east"} 0.0015"#,
         r#"lbx_endpoint_draining_flows{endpoint="a",pool="p",virtual_network="east"} 8"#,
         r#"lbx_pool_up{pool="p"} 1"#,
@@ -99,6 +104,7 @@ fn readme_lists_every_metric_and_no_other() {
     count_probe(MonitorKind::Tcp, ProbeResult::Success, None);
     count_connection(ConnectionResult::Accepted);
     set_certificate_end(4_102_444_800);
+    count_steering("least_connections");
     let page = page();
     let types: BTreeMap<&str, &str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();

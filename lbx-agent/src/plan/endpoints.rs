@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lbx_common::{
     abi::{
-        ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_FORCED, ENDPOINT_HEALTHY, ENDPOINT_REMOVED,
-        ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY, ENDPOINT_USABLE,
-        EndpointEntry, PortBlock, ReplyKey, TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN, TrackingEntry,
-        Words,
+        ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_FORCED, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_SHARE,
+        ENDPOINT_SHARE_SHIFT, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY,
+        ENDPOINT_USABLE, EndpointEntry, PortBlock, ReplyKey, TRACKING_CLOSING, TRACKING_OPEN, TUNNEL_DOWN,
+        TrackingEntry, Words,
     },
     api::HealthState,
     bytes::{Address, Be16},
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config::model::{Endpoint, Model, Pool},
     dataplane::{Image, MapId},
+    steer::connections::WHOLE,
 };
 
 /// How long flows that were about to be remembered may still be, and fragments under way: then what is remembered is
@@ -42,6 +43,15 @@ pub const fn health_of(entry: &EndpointEntry) -> HealthState {
     }
 }
 
+/// The share that an endpoint has of what its weight says, in 255ths.
+pub const fn share_of(entry: &EndpointEntry) -> u8 {
+    #[expect(clippy::cast_possible_truncation, reason = "eight bits")]
+    match (entry.state & ENDPOINT_SHARE) >> ENDPOINT_SHARE_SHIFT {
+        0 => WHOLE,
+        share => share as u8,
+    }
+}
+
 /// Whether an endpoint's time to keep flows is over.
 pub const fn is_released(entry: &EndpointEntry, now_ns: u64) -> bool {
     entry.until_ns != 0 && entry.until_ns <= now_ns
@@ -50,7 +60,7 @@ pub const fn is_released(entry: &EndpointEntry, now_ns: u64) -> bool {
 /// An endpoint's entry with the state that health, configuration and time give it. All else stays.
 #[must_use]
 pub fn with_health(entry: EndpointEntry, health: HealthState, now_ns: u64) -> EndpointEntry {
-    let kept = entry.state & (ENDPOINT_REMOVED | ENDPOINT_CLOSED | ENDPOINT_FORCED);
+    let kept = entry.state & (ENDPOINT_REMOVED | ENDPOINT_CLOSED | ENDPOINT_FORCED | ENDPOINT_SHARE);
     let released = is_released(&entry, now_ns);
     let forced = kept & ENDPOINT_FORCED != 0;
     let (verdict, flows) = match health {
@@ -166,13 +176,24 @@ pub(super) fn plan_endpoints(
             let verdict = verdicts.get(endpoint.name.as_str()).copied();
             let health = health(pool, verdict, known.or_else(same));
             let before = known.copied().unwrap_or_default();
-            let entry = EndpointEntry { address, port, tunnel_count, vnet, tag, tunnels, ..before };
+            let state = before.state & !ENDPOINT_SHARE | share(pool, &endpoint.name, &before, environment);
+            let entry = EndpointEntry { address, port, tunnel_count, vnet, tag, tunnels, state, ..before };
             image.endpoints.insert(id, settle((id, entry), endpoint, health, (drain_ns, uses), environment));
             of_pool.push(Some(id));
         }
         places.push(of_pool);
     }
     Ok(Places(places))
+}
+
+/// The state bits that say the share of an endpoint: what was decided now, else as before.
+fn share(pool: &Pool, endpoint: &str, before: &EndpointEntry, environment: &Environment<'_>) -> u32 {
+    if !pool.least_connections {
+        return 0;
+    }
+    let decided = environment.steered.shares.get(&(pool.name.clone(), endpoint.to_owned()));
+    let bits = |&share: &u8| u32::from(share) << ENDPOINT_SHARE_SHIFT;
+    decided.map_or(before.state & ENDPOINT_SHARE, bits)
 }
 
 /// How long endpoints of each pool keep their flows when they are drained: as long as any of its services says. Where

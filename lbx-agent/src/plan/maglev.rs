@@ -11,8 +11,8 @@ use lbx_common::hash::{mix, scale};
 pub struct Member {
     /// What it is, the same on all nodes: network, address and port, hashed by [`identity`].
     pub identity: u64,
-    /// Weight in hundredths; members of weight 0 get no slot.
-    pub weight: u8,
+    /// Weight, relative to the other members; those of weight 0 get no slot.
+    pub weight: u16,
     /// What its slots say.
     pub id: u16,
 }

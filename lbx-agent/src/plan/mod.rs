@@ -22,14 +22,14 @@ mod uses;
 use std::time::Duration;
 
 pub use changes::{FlowFacts, needs_sweeps, next_deadline_ns, waits_for_flows};
-pub use endpoints::{endpoint_ids, health_of, is_released, with_health};
+pub use endpoints::{endpoint_ids, health_of, is_released, share_of, with_health};
 pub use hosts::{address_in, entry_address, known_host};
 pub use peers::known_tunnel;
 pub use planner::{Environment, NodeFacts, PlanError, plan};
 pub use reach::Reach;
 pub use services::{ListenerIdentity, listener_identity, listener_ids, listeners_of};
 pub use steering::{Pools, Serving};
-pub use tables::{Built, pools_named, tables_stay};
+pub use tables::{Built, Known, pools_named, tables_stay, takes_new};
 
 /// A time as the maps have it.
 pub fn nanoseconds(duration: Duration) -> u64 {

@@ -22,6 +22,7 @@ use crate::{
     config::model::{Model, TunnelPath},
     dataplane::{Image, MapId, Sizes},
     net::next_hop::NextHop,
+    steer::Steered,
 };
 
 /// What the planner is told of the machine.
@@ -58,6 +59,8 @@ pub struct Environment<'a> {
     pub now_ns: u64,
     /// What pins tell.
     pub flows: &'a FlowFacts,
+    /// What was decided by measuring.
+    pub steered: &'a Steered,
     /// Tables of earlier passes.
     pub built: &'a Built,
 }

@@ -49,6 +49,11 @@ impl Reach {
         })
     }
 
+    /// All services with the ids of their listeners.
+    pub fn of_services<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (&'a Service, &'a [u32])> {
+        model.services.iter().zip(self.listeners.iter().map(Vec::as_slice))
+    }
+
     /// What the first of some listeners is looked up in.
     pub fn target(&self, listeners: &[u32]) -> Option<Target> {
         listeners.iter().find_map(|id| self.targets.get(id).copied())

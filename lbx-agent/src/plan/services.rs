@@ -75,7 +75,9 @@ struct Servings {
 }
 
 fn servings(model: &Model, environment: &Environment<'_>, places: &Places, image: &Image) -> Servings {
-    let pools = Pools::new(model, &image.endpoints, |pool, place, _| places.id(pool, place));
+    let pools = Pools::new(model, &environment.steered.orders, &image.endpoints, |pool, place, _| {
+        places.id(pool, place)
+    });
     let of_services: Vec<Serving> = model.services.iter().map(|service| pools.serving(service)).collect();
     let mut tables = BTreeMap::new();
     for serving in &of_services {

@@ -20,13 +20,14 @@ use lbx_common::{
 };
 
 use super::{
-    endpoints::{Places, health_of, with_health},
+    endpoints::{Places, health_of, share_of, with_health},
     maglev::{self, Member},
     tables::{Built, Table, every_slot_has_an_owner, members, takes_new, usable_table},
 };
 use crate::{
     config::model::{Endpoint, Model, Pool, Service},
     dataplane::Image,
+    steer::connections::WHOLE,
 };
 
 /// Where the flows of a service go.
@@ -66,9 +67,13 @@ impl Serving {
     }
 }
 
+/// Orders of the pools of services that were found by measuring: see [`crate::steer::Steered`].
+pub type Orders = BTreeMap<String, Vec<String>>;
+
 /// The states of pools, and the ids of their endpoints.
 pub struct Pools<'a, F> {
     model: &'a Model,
+    orders: &'a Orders,
     endpoints: &'a BTreeMap<u16, EndpointEntry>,
     /// The id of the endpoint in a place of a pool.
     id: F,
@@ -87,8 +92,27 @@ enum Ability {
 
 impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
     /// From the endpoints' entries.
-    pub fn new(model: &'a Model, endpoints: &'a BTreeMap<u16, EndpointEntry>, id: F) -> Self {
-        Self { model, endpoints, id, known: RefCell::default() }
+    pub fn new(
+        model: &'a Model,
+        orders: &'a Orders,
+        endpoints: &'a BTreeMap<u16, EndpointEntry>,
+        id: F,
+    ) -> Self {
+        Self { model, orders, endpoints, id, known: RefCell::default() }
+    }
+
+    /// The pools of a service, the first choice first.
+    pub fn in_order(&self, service: &Service) -> Vec<usize> {
+        let mut pools = service.steering.pools.clone();
+        if let Some(order) = self.orders.get(&service.name).filter(|_| service.steering.by_latency) {
+            let place = |&pool: &usize| {
+                let name = self.model.pools.get(pool).map(|pool| &pool.name);
+                order.iter().position(|other| Some(other) == name)
+            };
+            // Those that came with a change of the configuration are last until they have been measured.
+            pools.sort_by_key(|pool| place(pool).unwrap_or(usize::MAX));
+        }
+        pools
     }
 
     fn entries(&self, index: usize, pool: &'a Pool) -> impl Iterator<Item = &EndpointEntry> {
@@ -148,21 +172,21 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
     /// Where the flows of a service go.
     pub fn serving(&self, service: &Service) -> Serving {
         let steering = &service.steering;
-        let able: Vec<(usize, Ability)> =
-            steering.pools.iter().map(|&pool| (pool, self.ability(pool))).collect();
+        let in_order = self.in_order(service);
+        let able: Vec<(usize, Ability)> = in_order.iter().map(|&pool| (pool, self.ability(pool))).collect();
         let possible: Vec<usize> =
             able.iter().filter(|(_, ability)| *ability != Ability::Down).map(|&(pool, _)| pool).collect();
         let Some(&first) = possible.first() else {
             // A few endpoints are better than none.
             let some = |pool: &usize| self.takes_any(*pool);
-            let left = steering.fallback.or_else(|| steering.pools.iter().copied().find(some));
-            return Serving::One(left.or_else(|| steering.pools.first().copied()).unwrap_or_default());
+            let left = steering.fallback.or_else(|| in_order.iter().copied().find(some));
+            return Serving::One(left.or_else(|| in_order.first().copied()).unwrap_or_default());
         };
         let sheds = |pool: usize| self.model.pools.get(pool).is_some_and(|pool| pool.load_shedding > 0);
         let pools: Vec<(usize, u8)> = match &steering.weights {
             Some(weights) => steering.pools.iter().copied().zip(weights.iter().copied()).collect(),
             // The first that is possible has it all, and what it sheds goes on.
-            None => steering.pools.iter().map(|&pool| (pool, if pool == first { 100 } else { 0 })).collect(),
+            None => in_order.iter().map(|&pool| (pool, if pool == first { 100 } else { 0 })).collect(),
         };
         let is_shared = match steering.weights {
             Some(_) => steering.pools.len() > 1,
@@ -220,8 +244,15 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
     }
 
     fn members(&self, index: usize) -> Vec<Member> {
-        let id = |place, endpoint: &Endpoint| (self.id)(index, place, endpoint);
-        self.model.pools.get(index).map(|pool| members(pool, self.model, id)).unwrap_or_default()
+        let Some(pool) = self.model.pools.get(index) else { return Vec::new() };
+        let mut members = members(pool, self.model, |place, endpoint| (self.id)(index, place, endpoint));
+        if pool.least_connections {
+            for member in &mut members {
+                let share = self.endpoints.get(&member.id).map_or(WHOLE, share_of);
+                member.weight = member.weight.saturating_mul(share.into());
+            }
+        }
+        members
     }
 
     /// The table in which pools share the slots.
@@ -257,7 +288,7 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
     ) -> Option<Vec<usize>> {
         let member = |(place, &(pool, weight)): (usize, &(usize, u8))| {
             let identity = identity_of(self.model.pools.get(pool)?);
-            Some(Member { identity, weight, id: u16::try_from(place).ok()? })
+            Some(Member { identity, weight: weight.into(), id: u16::try_from(place).ok()? })
         };
         let by_weight: Vec<Member> = pools.iter().enumerate().filter_map(member).collect();
         let by_weight = built.table(&by_weight, slots)?;
@@ -291,7 +322,9 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
 
 /// Has the endpoints of pools that serve as the last resort take flows whatever their health, and no others.
 pub(super) fn force(model: &Model, places: &Places, now_ns: u64, image: &mut Image) {
-    let pools = Pools::new(model, &image.endpoints, |pool, place, _| places.id(pool, place));
+    // Whoever is forced, is so in any order.
+    let orders = Orders::new();
+    let pools = Pools::new(model, &orders, &image.endpoints, |pool, place, _| places.id(pool, place));
     for id in pools.to_force(0..model.pools.len()) {
         if let Some(entry) = image.endpoints.get_mut(&id) {
             let turned = EndpointEntry { state: entry.state ^ ENDPOINT_FORCED, ..*entry };

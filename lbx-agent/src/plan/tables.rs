@@ -15,7 +15,7 @@ use super::{
     maglev::{self, Member},
     planner::{Environment, PlanError},
     reach::Reach,
-    steering::Pools,
+    steering::{Orders, Pools},
 };
 use crate::{
     config::model::{Endpoint, Model, Pool},
@@ -103,11 +103,11 @@ impl Tables {
 /// Whether the services of pools still have the tables that they should have by the states of endpoints in an image.
 pub fn tables_stay(
     model: &Model,
-    ids: &BTreeMap<(String, String), u16>,
+    known: Known<'_>,
     image: &Image,
     (reach, pools): (&Reach, &BTreeSet<String>),
 ) -> bool {
-    let of_pools = pools_named(model, ids, image);
+    let of_pools = pools_named(model, known, image);
     if !of_pools.to_force(of_pools.may_be_forced().into_iter()).is_empty() {
         return false;
     }
@@ -122,17 +122,26 @@ pub fn tables_stay(
     })
 }
 
+/// What is known by names.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Ids of endpoints, by pool and endpoint: see [`super::endpoint_ids`].
+    pub ids: &'a BTreeMap<(String, String), u16>,
+    /// Orders of pools.
+    pub orders: &'a Orders,
+}
+
 /// Pools whose endpoints have ids by their names.
 pub fn pools_named<'a>(
     model: &'a Model,
-    ids: &'a BTreeMap<(String, String), u16>,
+    Known { ids, orders }: Known<'a>,
     image: &'a Image,
 ) -> Pools<'a, impl Fn(usize, usize, &Endpoint) -> Option<u16>> {
     let id = move |pool: usize, _: usize, endpoint: &Endpoint| {
         let pool = model.pools.get(pool)?;
         ids.get(&(pool.name.clone(), endpoint.name.clone())).copied()
     };
-    Pools::new(model, &image.endpoints, id)
+    Pools::new(model, orders, &image.endpoints, id)
 }
 
 /// The table over a pool's endpoints with weight, whatever their health, so that a failure moves only the slots of
@@ -158,7 +167,7 @@ pub(super) fn usable_table(
 }
 
 /// Whether an endpoint takes new flows.
-pub(super) const fn takes_new(entry: &EndpointEntry) -> bool {
+pub const fn takes_new(entry: &EndpointEntry) -> bool {
     entry.state & ENDPOINT_TAKES_NEW != 0
 }
 
@@ -176,7 +185,7 @@ pub fn members(pool: &Pool, model: &Model, id: impl Fn(usize, &Endpoint) -> Opti
                 maglev::identity([u64::from(vni), high, low, port])
             }
         };
-        Some(Member { identity, weight: endpoint.weight, id })
+        Some(Member { identity, weight: endpoint.weight.into(), id })
     };
     pool.endpoints.iter().enumerate().filter_map(member).collect()
 }

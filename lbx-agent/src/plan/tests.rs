@@ -30,6 +30,7 @@ use crate::{
     },
     dataplane::{FakeMemory, Image, Memory, NoCounters, Sizes, Step, apply, diff},
     net::next_hop::NextHop,
+    steer::Steered,
 };
 
 mod changes;
@@ -215,6 +216,7 @@ struct Facts<'a> {
     path_mtus: BTreeMap<TunnelPath, u16>,
     verdicts: Verdicts,
     tunnel_verdicts: Verdicts,
+    steered: Steered,
     built: Built,
     observed: &'a Image,
 }
@@ -225,6 +227,7 @@ impl<'a> Facts<'a> {
             now_ns: NOW_NS,
             seed: [1, 2],
             flows: FlowFacts::default(),
+            steered: Steered::default(),
             built: Built::default(),
             next_hops: NextHops::new(),
             path_mtus: BTreeMap::new(),
@@ -250,6 +253,7 @@ impl<'a> Facts<'a> {
             path_mtus: &self.path_mtus,
             verdicts: &self.verdicts,
             tunnel_verdicts: &self.tunnel_verdicts,
+            steered: &self.steered,
             built: &self.built,
         };
         plan(model, &environment, self.observed).unwrap()

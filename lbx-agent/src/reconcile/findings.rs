@@ -8,7 +8,10 @@ use std::{
 
 use lbx_common::api::HealthState;
 
-use crate::health::{Observation, TargetKey};
+use crate::{
+    health::{Observation, TargetKey},
+    steer::latency::smoothed,
+};
 
 /// Pool and endpoint, or virtual network and tunnel.
 pub type Name = (String, String);
@@ -27,12 +30,20 @@ pub struct Seen {
     pub since: Instant,
     /// Round trip of the last probe, where it succeeded.
     pub round_trip_us: Option<u64>,
+    /// Mean of the round trips of successful probes, the last ones before all.
+    pub latency_us: Option<f64>,
 }
 
 impl Seen {
     /// From the first probe.
     pub fn new(observation: &Observation) -> Self {
-        Self { state: observation.state, reason: String::new(), since: observation.at, round_trip_us: None }
+        Self {
+            state: observation.state,
+            reason: String::new(),
+            since: observation.at,
+            round_trip_us: None,
+            latency_us: None,
+        }
     }
 
     /// Adds a probe.
@@ -44,6 +55,9 @@ impl Seen {
         self.reason.clone_from(&observation.reason);
         self.round_trip_us =
             observation.round_trip.and_then(|round_trip| u64::try_from(round_trip.as_micros()).ok());
+        if let Some(round_trip) = observation.round_trip {
+            self.latency_us = Some(smoothed(self.latency_us, round_trip.as_secs_f64() * 1e6));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod kernel;
 mod news;
 mod path_mtus;
 mod reports;
+mod steering;
 mod sweep;
 mod targets;
 mod trials;
@@ -37,6 +38,7 @@ use self::{
     handle::Command,
     news::Told,
     path_mtus::PathMtus,
+    steering::Measured,
     targets::{probed, remotes, targets},
     verdicts::Verdicts,
 };
@@ -60,6 +62,7 @@ use crate::{
     },
     plan::{self, Built, Environment, NodeFacts},
     service_manager::Watchdog,
+    steer::Steered,
     store::Store,
 };
 
@@ -145,6 +148,8 @@ pub struct Reconciler {
     /// What became of it.
     events: Events,
     told: Told,
+    steered: Steered,
+    measured: Measured,
     sweeper: Sweeper,
     /// What pins mean to the look that is under way.
     meaning: Option<Meaning>,
@@ -183,6 +188,8 @@ impl Reconciler {
             built: Built::default(),
             events,
             told: Told::default(),
+            steered: Steered::default(),
+            measured: Measured::default(),
             sweeper: Sweeper::default(),
             meaning: None,
             sweep_began: Instant::now(),
@@ -198,6 +205,7 @@ impl Reconciler {
         this.kernel.prepare(&this.model).await?;
         this.kernel.leave_before()?;
         this.look();
+        this.adopt_orders();
         this.converge(None)?;
         this.kernel.attachments.release_others(&this.model.interfaces)?;
         this.tell_interfaces().await;
@@ -239,6 +247,7 @@ impl Reconciler {
                     self.path_mtus.learn(&message, &self.model, Instant::now())
                 }
                 () = at(self.next_sweep) => self.sweep(),
+                () = at(self.measured.next_look()) => self.look_at_latencies(),
                 () = at(self.verdicts.pass) => true,
                 () = at(self.deadline) => { self.deadline = None; true }
                 Some(mut changed) = inputs.devices.recv() => {
@@ -303,6 +312,8 @@ impl Reconciler {
         let ids = std::mem::replace(&mut self.ids, plan::endpoint_ids(&self.model, &self.image));
         applied?;
         self.tell_of_pass(&ids);
+        // They are in the entries now.
+        self.steered.shares.clear();
         let left = |deadline_ns: u64| Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
         self.deadline =
             plan::next_deadline_ns(&self.image).map(|deadline_ns| Instant::now() + left(deadline_ns));
@@ -325,6 +336,7 @@ impl Reconciler {
             next_hops: &self.next_hops,
             path_mtus: &self.path_mtus.mtus,
             verdicts: &self.endpoints.verdicts,
+            steered: &self.steered,
             tunnel_verdicts: &self.tunnels.verdicts,
             now_ns: now_ns(),
             flows: &self.sweeper.facts,
@@ -358,6 +370,7 @@ impl Reconciler {
 
     /// Tells the health checker and the next-hop watcher what is wanted now.
     fn publish(&mut self) {
+        self.measure();
         let targets = targets(&self.model, self);
         let remotes = remotes(&self.model);
         self.outputs.targets.send_replace(Arc::new(targets));

@@ -50,12 +50,13 @@ impl Reconciler {
     }
 
     fn tell_pools(&mut self, indices: impl Iterator<Item = usize>) {
-        let pools = plan::pools_named(&self.model, &self.ids, &self.image);
+        let pools = plan::pools_named(&self.model, self.known(), &self.image);
         let each = indices.filter_map(|index| {
             let pool = self.model.pools.get(index)?;
             Some((pool.name.clone(), self.pool_condition(pool, pools.panics(index))))
         });
         let conditions: Vec<(String, PoolCondition)> = each.collect();
+        drop(pools);
         for (pool, now) in conditions {
             let before = self.told.pools.insert(pool.clone(), now.clone());
             if let Some(before) = before
@@ -69,7 +70,7 @@ impl Reconciler {
     /// Looks which pools serve the services that have a choice.
     fn tell_who_serves(&mut self, other_configuration: bool) {
         let has_choice = |service: &&Service| service.steering.all().nth(1).is_some();
-        let pools = plan::pools_named(&self.model, &self.ids, &self.image);
+        let pools = plan::pools_named(&self.model, self.known(), &self.image);
         let mut now = BTreeMap::new();
         for service in self.model.services.iter().filter(has_choice) {
             let serving = pools.serving(service);
@@ -92,6 +93,7 @@ impl Reconciler {
             }
             now.insert(service.name.clone(), to);
         }
+        drop(pools);
         self.told.served = now;
     }
 
@@ -117,6 +119,12 @@ impl Reconciler {
             return "it has other pools".to_owned();
         }
         let down = gone.find_map(|name| Some((name, condition(name).filter(|now| !now.up)?)));
+        if down.is_none()
+            && service.steering.by_latency
+            && let (Some(left), Some(right)) = (self.latency_of(to), self.latency_of(from))
+        {
+            return format!("{left}, {right}");
+        }
         let mut come = to.iter().filter(|name| !from.contains(name));
         let mut up = || come.find_map(|name| Some((name, condition(name).filter(|now| now.up)?)));
         match (down, up()) {
@@ -124,6 +132,13 @@ impl Reconciler {
             (None, Some((name, now))) => format!("pool {name} is up: {now}"),
             (None, None) => "its pools take other shares".to_owned(),
         }
+    }
+
+    /// How soon the first of some pools answers probes.
+    fn latency_of(&self, pools: &[String]) -> Option<String> {
+        let pool = self.model.pools.iter().find(|pool| Some(&pool.name) == pools.first())?;
+        let millis = self.latency_us(pool)? / 1e3;
+        Some(format!("pool {} answers probes in {millis:.1} ms", pool.name))
     }
 
     /// Looks which tables are being changed.

@@ -106,6 +106,8 @@ struct Round {
     facts: FlowFacts,
     by_listener: BTreeMap<u32, u64>,
     found: Found,
+    /// Whether it is the first one that counts arrivals.
+    is_first: bool,
 }
 
 /// How many pins there are.
@@ -117,6 +119,11 @@ pub struct Found {
     pub udp: usize,
     /// By the endpoint's id.
     pub by_endpoint: BTreeMap<u16, u64>,
+    /// Those of them that are not over, likewise.
+    pub live: BTreeMap<u16, u32>,
+    /// Flows that were pinned since the round before, likewise; also those that are over. Only where that is
+    /// [counted](Sweeper::count_arrivals), and not before the second round.
+    pub arrived: BTreeMap<u16, u32>,
 }
 
 impl Found {
@@ -137,9 +144,18 @@ pub struct Sweeper {
     pub facts: FlowFacts,
     /// Pins that the last round left.
     pub found: Found,
+    /// Where arrivals are counted, the pins of the last round by place: of TCP, then of UDP.
+    seen: Option<Vec<Pin>>,
 }
 
 impl Sweeper {
+    /// Whether to count the flows that are new: it takes as much memory as the pins themselves.
+    pub fn count_arrivals(&mut self, wanted: bool) {
+        if wanted != self.seen.is_some() {
+            self.seen = wanted.then(Vec::new);
+        }
+    }
+
     /// Looks at the next part of all pins. Returns whether a round is over.
     pub fn step(&mut self, memory: &mut impl Memory, meaning: &Meaning, now_ns: u64) -> bool {
         if self.next == 0 {
@@ -147,6 +163,11 @@ impl Sweeper {
             self.round.facts.since_ns = now_ns;
         }
         let buckets = memory.elements(MapId::PinsTcp);
+        let places = buckets as usize * PINS_PER_BUCKET as usize * 2;
+        if let Some(seen) = self.seen.as_mut().filter(|seen| self.next == 0 && seen.len() != places) {
+            *seen = vec![Pin::default(); places];
+            self.round.is_first = true;
+        }
         let end = self.next.saturating_add(PART).min(buckets.saturating_mul(2));
         for bucket in self.next..end {
             let [tcp, udp] = MapId::PINS;
@@ -173,6 +194,7 @@ impl Sweeper {
         now_ns: u64,
     ) {
         let pin = Pin(memory.load(pins, place as usize));
+        self.note_arrival(pin, udp, place);
         if pin.is_free() {
             return;
         }
@@ -190,9 +212,12 @@ impl Sweeper {
         if is_over && memory.replace(pins, place as usize, pin.0, 0) {
             return;
         }
-        let Round { facts, by_listener, found } = &mut self.round;
+        let Round { facts, by_listener, found, .. } = &mut self.round;
         *if udp { &mut found.udp } else { &mut found.tcp } += 1;
         *found.by_endpoint.entry(pin.endpoint()).or_default() += 1;
+        if !pin.has(Pin::ENDED) {
+            *found.live.entry(pin.endpoint()).or_default() += 1;
+        }
         if pin.is_of(record.hash) {
             *by_listener.entry(record.listener).or_default() += 1;
             if exception {
@@ -202,9 +227,26 @@ impl Sweeper {
         }
     }
 
+    /// Counts a pin where the last round saw another one in its place, or none.
+    fn note_arrival(&mut self, pin: Pin, udp: bool, place: u32) {
+        let Some(seen) = &mut self.seen else { return };
+        let half = seen.len() / 2;
+        let (tcp, of_udp) = seen.split_at_mut(half);
+        let Some(seen) = if udp { of_udp } else { tcp }.get_mut(place as usize) else { return };
+        let flow = pin.flow();
+        if *seen != flow && !pin.is_free() {
+            *self.round.found.arrived.entry(pin.endpoint()).or_default() += 1;
+        }
+        *seen = flow;
+    }
+
     fn end_round(&mut self, meaning: &Meaning) {
         self.next = 0;
-        let Round { mut facts, by_listener, found } = std::mem::take(&mut self.round);
+        let Round { mut facts, by_listener, mut found, is_first } = std::mem::take(&mut self.round);
+        if is_first {
+            // They were there before anybody looked.
+            found.arrived.clear();
+        }
         let full = by_listener.into_iter().filter(|&(_, pins)| pins >= meaning.share);
         facts.full = full.map(|(id, _)| id).collect();
         facts.endpoints = found.by_endpoint.keys().copied().collect();
@@ -238,7 +280,7 @@ impl Reconciler {
             return false;
         }
         self.schedule_sweep();
-        plan::waits_for_flows(&self.image) || full != self.sweeper.facts.full
+        self.look_at_connections() || plan::waits_for_flows(&self.image) || full != self.sweeper.facts.full
     }
 
     /// Pins are looked at while there may be any that matter.

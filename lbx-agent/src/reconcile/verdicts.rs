@@ -16,7 +16,7 @@ use crate::{
     config::model::Model,
     dataplane::{Image, MapId, Memory, update_endpoint},
     health::{Observation, TargetKey},
-    plan::{self, Reach},
+    plan::{self, Known, Reach},
 };
 
 /// A pass follows when verdicts have been silent for this time,
@@ -130,7 +130,8 @@ impl Reconciler {
         self.tell_verdicts(&pools);
         let reach = self.verdicts.reach.get_or_insert_with(|| Reach::new(&self.model, &self.image));
         begin_tracking(&mut self.kernel.memory, &mut self.image, &self.model, (reach, &pools));
-        if !plan::tables_stay(&self.model, &self.ids, &self.image, (reach, &pools)) {
+        let known = Known { ids: &self.ids, orders: &self.steered.orders };
+        if !plan::tables_stay(&self.model, known, &self.image, (reach, &pools)) {
             return true;
         }
         let now = Instant::now();

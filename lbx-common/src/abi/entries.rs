@@ -182,6 +182,11 @@ pub const ENDPOINT_HEALTHY: u32 = 64;
 pub const ENDPOINT_UNHEALTHY: u32 = 128;
 /// State bit: it takes flows whatever the verdict, as one of the last resort.
 pub const ENDPOINT_FORCED: u32 = 256;
+/// Lowest of eight state bits: the share that the endpoint of a pool with `least_connections` has of what its weight
+/// says, in 255ths; 0 = all of it.
+pub const ENDPOINT_SHARE_SHIFT: u32 = 16;
+/// These bits.
+pub const ENDPOINT_SHARE: u32 = 0xff << ENDPOINT_SHARE_SHIFT;
 
 /// Tunnels that flows to one endpoint may be spread over.
 pub const ENDPOINT_TUNNELS: usize = 8;

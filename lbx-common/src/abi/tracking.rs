@@ -207,6 +207,13 @@ impl Pin {
         self.0 as u16
     }
 
+    /// What stays the same as long as the flow lives where it does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn flow(self) -> Self {
+        Self(self.0 & (Self::TAG | u16::MAX as u64))
+    }
+
     /// Whether all of these bits are set.
     #[inline(always)]
     pub const fn has(self, bits: u64) -> bool {

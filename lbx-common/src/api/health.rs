@@ -47,6 +47,9 @@ pub struct PoolHealth {
     /// Whether so many endpoints are unhealthy that the monitor is not believed (`panic_threshold`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub panic: bool,
+    /// Mean of the round trips of probes to its endpoints that take flows, the last ones before all, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
     /// One entry an endpoint, in the order of the configuration.
     pub endpoints: Vec<EndpointHealth>,
 }
@@ -71,6 +74,12 @@ pub struct EndpointHealth {
     /// Round trip of the last successful probe, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
+    /// Its live flows, as the agent saw them some seconds ago; only in a pool with `least_connections`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_flows: Option<u32>,
+    /// Percent of what its weight says that it gets of the new flows, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_percent: Option<u8>,
     /// What is left of it, where it is drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,

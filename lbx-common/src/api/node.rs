@@ -165,7 +165,7 @@ impl Default for Limits {
     }
 }
 
-/// How long things are remembered.
+/// How long things are remembered, and how often measuring may change a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timers {
@@ -181,6 +181,11 @@ pub struct Timers {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Time")]
     pub udp_idle: Duration,
+    /// The shortest time between two tables of a pool or service that follow from measuring (`least_connections`,
+    /// `dynamic_latency`); 5s … 1h.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Time")]
+    pub steering: Duration,
 }
 
 impl Timers {
@@ -195,6 +200,7 @@ impl Default for Timers {
             transition: Self::LONGEST_SILENCE,
             tcp_idle: Self::LONGEST_SILENCE,
             udp_idle: Duration::from_secs(30),
+            steering: Duration::from_secs(30),
         }
     }
 }

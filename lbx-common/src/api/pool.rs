@@ -55,6 +55,9 @@ pub enum EndpointSteering {
     Random,
     /// By a hash of the source address: all flows of a client together.
     Hash,
+    /// As with `random`, in shares that lead to equal numbers of live flows. Every flow of the services is remembered, as
+    /// with `connection_tracking: always`.
+    LeastConnections,
 }
 
 impl EndpointSteering {
@@ -63,6 +66,7 @@ impl EndpointSteering {
         match self {
             Self::Random => "random",
             Self::Hash => "hash",
+            Self::LeastConnections => "least_connections",
         }
     }
 

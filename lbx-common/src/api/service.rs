@@ -108,6 +108,8 @@ pub enum SteeringPolicy {
     Failover,
     /// All that are up, by weight.
     Random,
+    /// The one that is up whose endpoints answer probes soonest takes all.
+    DynamicLatency,
 }
 
 impl SteeringPolicy {
@@ -116,6 +118,7 @@ impl SteeringPolicy {
         match self {
             Self::Failover => "failover",
             Self::Random => "random",
+            Self::DynamicLatency => "dynamic_latency",
         }
     }
 

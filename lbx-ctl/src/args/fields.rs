@@ -200,8 +200,8 @@ pub struct PoolFields {
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     panic_threshold: Option<u8>,
-    /// How flows find an endpoint: each for itself, or all of a client together; default random
-    #[arg(long, value_parser = ["random", "hash"])]
+    /// How flows find an endpoint: each for itself, all of a client together, or so that all have as many; default random
+    #[arg(long, value_parser = ["random", "hash", "least_connections"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint_steering: Option<String>,
     /// Slots of the lookup table, a prime that the agent knows; default: by the number of endpoints

@@ -31,8 +31,9 @@ pub struct ServiceFields {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback_pool: Option<String>,
-    /// How pools share the flows: the first one that is up takes all, or all by weight; default failover
-    #[arg(long, value_parser = ["failover", "random"])]
+    /// How pools share the flows: of those that are up the first one takes all, or all by weight, or the one that answers
+    /// probes soonest; default failover
+    #[arg(long, value_parser = ["failover", "random", "dynamic_latency"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     steering_policy: Option<String>,
     #[command(flatten)]

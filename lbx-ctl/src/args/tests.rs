@@ -254,7 +254,7 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("lbx-ctl create vnet east --vni 0", "1..="),
         ("lbx-ctl set pool web --minimum-endpoints 0", "1..="),
         ("lbx-ctl set pool web --load-shedding 101", "0..=100"),
-        ("lbx-ctl set service s --steering-policy nearest", "failover, random"),
+        ("lbx-ctl set service s --steering-policy nearest", "failover, random, dynamic_latency"),
         ("lbx-ctl set service s --pool-weight web", "NAME=WEIGHT"),
         ("lbx-ctl set service s --pool-weight web=2", "0 to 1"),
         ("lbx-ctl create endpoint web/a --vnet east --address 10.0.0", "invalid IP address"),

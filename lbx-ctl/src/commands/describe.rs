@@ -2,6 +2,7 @@
 //! how each kind is laid out stands in `describe/kinds`.
 
 mod kinds;
+mod service;
 
 use std::fmt::Write as _;
 

@@ -8,6 +8,7 @@ use lbx_agent::{
     dataplane::{Image, Sizes},
     net::next_hop::NextHop,
     plan::{Built, Environment, FlowFacts, NodeFacts, plan},
+    steer::Steered,
 };
 use lbx_common::api::HealthState;
 
@@ -115,6 +116,7 @@ pub fn planned(
         tunnel_verdicts: &BTreeMap::new(),
         now_ns: 0,
         flows: &FlowFacts::default(),
+        steered: &Steered::default(),
         built: &Built::default(),
     };
     Ok(plan(model, &environment, observed)?)

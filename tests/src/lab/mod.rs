@@ -24,7 +24,7 @@ use lbx_agent::{
     config::{self, model::Model},
     dataplane::{Counters as _, Image, KnownRoutes, Loaded, Pins, Sizes, apply, diff, load},
     explain::{self, Facts, LiveTables},
-    plan::{endpoint_ids, listener_ids},
+    plan::{Known, endpoint_ids, listener_ids},
 };
 use lbx_common::{
     abi::{map_name, program_name},
@@ -213,7 +213,8 @@ impl Lab {
         let tables = LiveTables::new(&self.loaded.memory, &self.loaded.remembered, now_ns);
         let outcome = explain::run(&tables, &explain::frame(request)?);
         let ids = endpoint_ids(&self.model, &self.image);
-        let facts = Facts { model: &self.model, image: &self.image, ids: &ids };
+        let known = Known { ids: &ids, orders: &BTreeMap::new() };
+        let facts = Facts { model: &self.model, image: &self.image, known };
         let report = explain::describe(facts, request, &tables, &outcome);
         Ok((outcome, report))
     }

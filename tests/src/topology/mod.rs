@@ -20,6 +20,7 @@ mod plugs;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -217,6 +218,13 @@ impl Origin {
             *servers = Some(OriginServers::start(&self.netns, self.identity.clone())?);
         }
         Ok(())
+    }
+
+    /// From now on its `GET /far` is answered after this time. Stopped servers come back near.
+    pub fn be_far(&self, distance: Duration) {
+        if let Some(servers) = &*self.servers() {
+            servers.be_far(distance);
+        }
     }
 
     fn servers(&self) -> MutexGuard<'_, Option<OriginServers>> {

@@ -8,8 +8,9 @@ use lbx_agent::{
     dataplane::{
         FakeMemory, Image, MapId, Memory as _, NoCounters, Sizes, Step, apply, diff, update_endpoint,
     },
-    plan::{self, Built, Environment, NodeFacts, Reach},
+    plan::{self, Built, Environment, Known, NodeFacts, Reach},
     reconcile::{Meaning, Sweeper, begin_tracking},
+    steer::Steered,
 };
 use lbx_common::{abi::EndpointEntry, api::HealthState};
 use lbx_tests::lab::{Devices, HostOutcome, HostPipeline, On};
@@ -124,7 +125,12 @@ impl Node {
         let reach = Reach::new(&agent.model, &agent.image);
         begin_tracking(&mut self.memory, &mut agent.image, &agent.model, (&reach, &pools));
         self.pipeline.reload(&self.memory);
-        if plan::tables_stay(&agent.model, &ids, &agent.image, (&reach, &pools)) {
+        if plan::tables_stay(
+            &agent.model,
+            Known { ids: &ids, orders: &BTreeMap::new() },
+            &agent.image,
+            (&reach, &pools),
+        ) {
             // A pass follows when verdicts have been silent for a while.
             agent.later = true;
         } else {
@@ -166,6 +172,7 @@ impl Node {
             tunnel_verdicts: &BTreeMap::new(),
             now_ns: self.now_ns,
             flows: &self.agent.sweeper.facts,
+            steered: &Steered::default(),
             built: &self.agent.built,
         };
         plan::plan(model, &environment, observed).unwrap()

@@ -163,7 +163,7 @@ impl Wanted {
                 pins: 512,
                 ..Limits::default()
             },
-            timers: Timers { transition, tcp_idle, udp_idle },
+            timers: Timers { transition, tcp_idle, udp_idle, ..Timers::default() },
             virtual_networks: vec![world::virtual_network(NETWORK)],
             monitors: vec![Monitor::new("m".to_owned())],
             pools: (0..3).map(|pool| self.pool_config(pool)).collect(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lbx_common::{
     abi::TABLE_SIZES,
-    api::{Config, Forwarding, Pool, Service},
+    api::{Config, EndpointSteering, Forwarding, Pool, Service},
 };
 
 use crate::config::model;
@@ -124,6 +124,7 @@ fn check_pool(
         minimum_endpoints: pool.minimum_endpoints,
         load_shedding: pool.load_shedding,
         panic_threshold: pool.panic_threshold,
+        least_connections: pool.endpoint_steering == EndpointSteering::LeastConnections,
         table_size: table_size(pool),
         endpoints,
     }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use lbx_common::api::{
-    Config, ConnectionTracking, Endpoint, EndpointSteering, Family, NoEndpoint, OnEndpointDown, Pool, Service,
+    Config, ConnectionTracking, Endpoint, EndpointSteering, Family, Forwarding, NoEndpoint, OnEndpointDown,
+    Pool, Service,
 };
 
 use crate::config::{model, names::Index, sources_of};
@@ -38,6 +39,8 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
         }
         let source_bits =
             affinity(service, &path, report).or_else(|| by_source(service, &steering, config, &path, report));
+        let tracking = tracking(service, &steering, config, &path, report);
+        latency(service, &steering, config, &path, report);
         resolved.push(model::Service {
             name: service.name.clone(),
             address: service.address,
@@ -53,7 +56,7 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
             rate_limit: service.rate_limit,
             drain: service.drain,
             keep: service.on_endpoint_down == OnEndpointDown::Keep,
-            tracking: service.connection_tracking,
+            tracking,
             source_bits,
             affinity: service.session_affinity.and_then(|affinity| affinity.ttl),
         });
@@ -84,6 +87,48 @@ fn by_source(
     }
     let whole = if service.address.is_ipv4() { 32 } else { 128 };
     (first.endpoint_steering == EndpointSteering::Hash).then_some(whole)
+}
+
+/// Which flows are remembered: where live ones are counted, all.
+fn tracking(
+    service: &Service,
+    steering: &model::Steering,
+    config: &Config,
+    path: &str,
+    report: &mut Report,
+) -> ConnectionTracking {
+    let mut pools = steering.all().filter_map(|pool| config.pools.get(pool));
+    let Some(pool) = pools.find(|pool| pool.endpoint_steering == EndpointSteering::LeastConnections) else {
+        return service.connection_tracking;
+    };
+    let counts =
+        format!("pool `{}` has `endpoint_steering: least_connections`, which counts live flows", pool.name);
+    if service.connection_tracking == ConnectionTracking::Off {
+        let message = format!("{counts}: all must be remembered; set `always`, or leave this out");
+        report.note(format!("{path}.connection_tracking"), message);
+    }
+    if service.forwarding == Forwarding::Dsr {
+        let message =
+            format!("{counts}: with dsr nobody sees how they end; forward by nat, or give the pool `random`");
+        report.note(format!("{path}.forwarding"), message);
+    }
+    ConnectionTracking::Always
+}
+
+/// Pools are as near as their probes say.
+fn latency(service: &Service, steering: &model::Steering, config: &Config, path: &str, report: &mut Report) {
+    if !steering.by_latency {
+        return;
+    }
+    for (index, &pool) in steering.pools.iter().enumerate() {
+        let Some(pool) = config.pools.get(pool).filter(|pool| pool.monitor.is_none()) else { continue };
+        let message = format!(
+            "pool `{}` has no monitor, and by `steering_policy: dynamic_latency` service `{}` goes by the round trips \
+             of probes: give the pool one",
+            pool.name, service.name,
+        );
+        report.note(format!("{path}.pools[{index}]"), message);
+    }
 }
 
 /// How many bits of a source keep its flows together, where something does.

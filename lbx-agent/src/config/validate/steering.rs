@@ -35,10 +35,12 @@ pub(super) fn check(
         .as_ref()
         .and_then(|name| report.take(|| format!("{path}.fallback_pool"), pools.find("pool", name)));
     let weights = weights(service, path, report);
+    let by_latency = service.steering_policy == SteeringPolicy::DynamicLatency;
     (found.len() == service.pools.len() && !found.is_empty()).then_some(model::Steering {
         pools: found,
         fallback,
         weights: (service.steering_policy == SteeringPolicy::Random).then_some(weights),
+        by_latency,
     })
 }
 

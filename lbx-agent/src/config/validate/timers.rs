@@ -13,6 +13,7 @@ use super::Report;
 const TRANSITION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(48);
 const TCP_IDLE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(4);
 const UDP_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(8);
+const STEERING: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_hours(1);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(48);
 const AFFINITY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 7);
 
@@ -26,6 +27,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         ("transition", timers.transition, TRANSITION),
         ("tcp_idle", timers.tcp_idle, TCP_IDLE),
         ("udp_idle", timers.udp_idle, UDP_IDLE),
+        ("steering", timers.steering, STEERING),
     ] {
         within(&format!("timers.{name}"), found, &range, report);
     }

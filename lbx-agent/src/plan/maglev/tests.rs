@@ -10,7 +10,11 @@ use super::*;
 const SLOTS: u32 = 65_537;
 
 fn member(i: usize, weight: u8) -> Member {
-    Member { identity: identity([42, i as u64, 80]), weight, id: u16::try_from(i + 1).unwrap() }
+    Member {
+        identity: identity([42, i as u64, 80]),
+        weight: weight.into(),
+        id: u16::try_from(i + 1).unwrap(),
+    }
 }
 
 fn counts(table: &[u16], members: usize) -> Vec<u32> {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lbx_common::{
     abi::{ENDPOINT_FORCED, ENDPOINT_TAKES_NEW, ListenerKey, ListenerValue, Words},
-    api::{Config, Endpoint, HealthState, Pool, RandomSteering, Service, SteeringPolicy},
+    api::{Config, Endpoint, EndpointSteering, HealthState, Pool, RandomSteering, Service, SteeringPolicy},
 };
 
 use super::{Facts, NOW_NS, address, service, virtual_network};
-use crate::{config, dataplane::Image, plan};
+use crate::{config, dataplane::Image, plan, steer::Steered};
 
 /// Endpoints in each pool.
 const ENDPOINTS: u8 = 4;
@@ -94,6 +94,71 @@ fn the_first_pool_that_is_up_serves_and_then_the_fallback() {
     ] {
         assert_eq!(serving(&config, down), set(expected), "{down:?}");
     }
+}
+
+#[test]
+fn by_latency_the_first_pool_of_the_measured_order_that_is_up_serves() {
+    let by_latency = config(&["a", "b", "c"], |config| {
+        config.services[0].steering_policy = SteeringPolicy::DynamicLatency;
+    });
+    let model = config::validate(by_latency.clone()).unwrap();
+    let observed = Image::default();
+    let serving = |order: &[&str], down: &[(&str, u8)]| {
+        let order = order.iter().map(|name| (*name).to_owned()).collect();
+        let steered = Steered { orders: [("s0".to_owned(), order)].into(), ..Steered::default() };
+        let facts = Facts { verdicts: verdicts(down), steered, ..Facts::over(&observed) };
+        slots(&by_latency, &facts.plan(&model)).into_iter().collect::<BTreeSet<_>>()
+    };
+    assert_eq!(serving(&[], &[]), set("a"));
+    assert_eq!(serving(&["b", "c", "a"], &[]), set("b"));
+    assert_eq!(serving(&["b", "c", "a"], &[("b", 0)]), set("c"));
+    // One that came later is behind those that were measured.
+    assert_eq!(serving(&["c", "b"], &[]), set("c"));
+    assert_eq!(serving(&["c", "b"], &[("c", 0), ("b", 0)]), set("a"));
+}
+
+#[test]
+fn shares_go_into_the_entries_and_stay_there_until_others_are_decided() {
+    let least = config(&["a"], |config| {
+        for pool in &mut config.pools {
+            pool.endpoint_steering = EndpointSteering::LeastConnections;
+        }
+        config.pools[0].endpoints[3].weight = 0.5;
+    });
+    let model = config::validate(least.clone()).unwrap();
+    let before = planned(&least, &[], &Image::default());
+    let counts = |image: &Image| -> Vec<usize> {
+        let ids = plan::endpoint_ids(&model, image);
+        let target = image.listener_values().next().unwrap().2.target;
+        let table = &image.tables[&target.line()];
+        (0..ENDPOINTS)
+            .map(|n| {
+                let id = ids[&("a".to_owned(), format!("e{n}"))];
+                table.iter().filter(|&&slot| slot == id).count()
+            })
+            .collect()
+    };
+    let near = |found: &[usize], expected: [usize; 4]| {
+        assert!(
+            found.iter().zip(expected).all(|(&found, expected)| found.abs_diff(expected) <= 2),
+            "{found:?}"
+        );
+    };
+    near(&counts(&before), [292, 292, 292, 146]);
+    let shares = [("e0", 51), ("e1", 255), ("e2", 255), ("e3", 255)];
+    let steered = Steered {
+        shares: shares.map(|(name, share)| (("a".to_owned(), name.to_owned()), share)).into(),
+        ..Steered::default()
+    };
+    let decided = Facts { verdicts: verdicts(&[]), steered, ..Facts::over(&before) }.plan(&model);
+    near(&counts(&decided), [76, 378, 378, 189]);
+    // The next pass decides nothing, nor does a verdict.
+    assert_eq!(planned(&least, &[], &decided), decided);
+    let one_down = planned(&least, &[("a", 3)], &decided);
+    assert_eq!(counts(&one_down), counts(&decided));
+    // In a pool that goes by chance again, weights are all there is.
+    let plain = config(&["a"], |config| config.pools[0].endpoints[3].weight = 0.5);
+    near(&counts(&planned(&plain, &[], &decided)), [292, 292, 292, 146]);
 }
 
 #[test]

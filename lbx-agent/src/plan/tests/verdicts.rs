@@ -14,8 +14,8 @@ fn stay(image: &Image, count: u8, down: &[u8]) -> bool {
         let entry = image.endpoints.get_mut(&ids[&("p0".to_owned(), name)]).unwrap();
         *entry = with_health(*entry, state, NOW_NS);
     }
-    let stay =
-        tables_stay(&model, &ids, &image, (&Reach::new(&model, &image), &BTreeSet::from(["p0".to_owned()])));
+    let (known, reach) = (Known { ids: &ids, orders: &BTreeMap::new() }, Reach::new(&model, &image));
+    let stay = tables_stay(&model, known, &image, (&reach, &BTreeSet::from(["p0".to_owned()])));
     // The planner is of the same opinion.
     let planned = planned(&world, &image);
     assert_eq!(stay, current_table(&planned) == current_table(&image), "{down:?} of {count} down");
@@ -45,7 +45,7 @@ fn other_pools_are_not_looked_at() {
     let model = pool_of(6, &[]).model();
     assert!(tables_stay(
         &model,
-        &BTreeMap::new(),
+        Known { ids: &BTreeMap::new(), orders: &BTreeMap::new() },
         &image,
         (&Reach::new(&model, &image), &BTreeSet::from(["another".to_owned()]))
     ));

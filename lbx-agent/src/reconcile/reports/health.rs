@@ -18,7 +18,8 @@ use super::{
 use crate::{
     config::model::{Endpoint, Pool, Service},
     dataplane::{Image, MapId, Memory},
-    plan::{health_of, is_released, known_tunnel, pools_named},
+    plan::{health_of, is_released, known_tunnel, pools_named, share_of},
+    steer::connections::WHOLE,
 };
 
 impl Reconciler {
@@ -58,7 +59,7 @@ impl Reconciler {
 
     /// As the last pass left it, and as the verdicts since then will have it.
     fn service_health(&self, service: &Service) -> ServiceHealth {
-        let serving = pools_named(&self.model, &self.ids, &self.image).serving(service);
+        let serving = pools_named(&self.model, self.known(), &self.image).serving(service);
         let name = |pool: usize| self.model.pools.get(pool).map(|pool| pool.name.clone());
         let others = service.steering.all().filter(|pool| !serving.pools().contains(pool));
         ServiceHealth {
@@ -70,7 +71,7 @@ impl Reconciler {
     }
 
     fn pool_healths(&self) -> Vec<PoolHealth> {
-        let pools = pools_named(&self.model, &self.ids, &self.image);
+        let pools = pools_named(&self.model, self.known(), &self.image);
         let each = self.model.pools.iter().enumerate();
         each.map(|(index, pool)| self.pool_health(pool, pools.panics(index))).collect()
     }
@@ -82,6 +83,7 @@ impl Reconciler {
             state: self.pool_condition(pool, panic).to,
             panic,
             endpoints: pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect(),
+            latency_us: self.latency_us(pool).map(whole),
         }
     }
 
@@ -107,6 +109,8 @@ impl Reconciler {
     fn endpoint_health(&self, pool: &Pool, endpoint: &Endpoint) -> EndpointHealth {
         let name = (pool.name.clone(), endpoint.name.clone());
         let seen = self.endpoints.seen.get(&name);
+        let id = self.ids.get(&name).filter(|_| pool.least_connections);
+        let entry = id.and_then(|id| Some((*id, self.image.endpoints.get(id)?)));
         EndpointHealth {
             endpoint: endpoint.name.clone(),
             virtual_network: self.vnet_name(endpoint.vnet),
@@ -115,6 +119,8 @@ impl Reconciler {
             reason: seen.map(|seen| seen.reason.clone()).unwrap_or_default(),
             since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
             round_trip_us: seen.and_then(|seen| seen.round_trip_us),
+            live_flows: entry.map(|(id, _)| self.sweeper.found.live.get(&id).copied().unwrap_or_default()),
+            share_percent: entry.map(|(_, entry)| percent(share_of(entry))),
             drain: self.ids.get(&name).and_then(|&id| {
                 let entry: EndpointEntry = self.kernel.memory.read(MapId::Endpoints, u32::from(id));
                 (entry.until_ns != 0).then(|| self.drain(id, &entry))
@@ -208,4 +214,15 @@ fn condition(pool: &Pool, states: &[HealthState], panic: bool) -> PoolCondition 
         needed,
         panic,
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time, far below the largest")]
+fn whole(latency_us: f64) -> u64 {
+    latency_us.round() as u64
+}
+
+/// Of 255ths; who has a share at all has a percent.
+fn percent(share: u8) -> u8 {
+    let percent = (u16::from(share) * 100 + u16::from(WHOLE) / 2) / u16::from(WHOLE);
+    u8::try_from(percent).unwrap_or(100).max(1)
 }

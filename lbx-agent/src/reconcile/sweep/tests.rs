@@ -222,3 +222,33 @@ fn a_round_over_many_pins_takes_several_steps_and_leaves_out_none() {
 fn round_of_several(sweeper: &mut Sweeper, memory: &mut FakeMemory, meaning: &Meaning, now_ns: u64) {
     while !sweeper.step(memory, meaning, now_ns) {}
 }
+
+#[test]
+fn new_flows_are_counted_once_and_live_ones_while_they_last() {
+    let (mut memory, image) = (memory(4), image(TRACKING_ALWAYS | TRACKING_ON));
+    let mut sweeper = Sweeper::default();
+    pin(&mut memory, false, 1, BASE, NOW);
+    sweeper.count_arrivals(true);
+    let counts = |sweeper: &mut Sweeper, memory: &mut FakeMemory| {
+        round(sweeper, memory, &image, NOW);
+        let of = |map: &BTreeMap<u16, u32>| [BASE, OTHER].map(|id| map.get(&id).copied().unwrap_or_default());
+        (of(&sweeper.found.arrived), of(&sweeper.found.live))
+    };
+    // What is there already did not come now.
+    assert_eq!(counts(&mut sweeper, &mut memory), ([0, 0], [1, 0]));
+    pin(&mut memory, false, 2, BASE, NOW);
+    let first = pin(&mut memory, true, 2, OTHER, NOW);
+    assert_eq!(counts(&mut sweeper, &mut memory), ([1, 1], [2, 1]));
+    assert_eq!(counts(&mut sweeper, &mut memory), ([0, 0], [2, 1]));
+    // A packet is no flow, and one that ends is none that is live.
+    memory.store(MapId::PinsUdp, 2, first.touched(true, NOW + 4 * SECOND).0);
+    let short = pin(&mut memory, false, 3, OTHER, NOW).with(Pin::ENDED).touched(false, NOW);
+    memory.store(MapId::PinsTcp, 3, short.0);
+    assert_eq!(counts(&mut sweeper, &mut memory), ([0, 1], [2, 1]));
+    // Another flow in the place of one that is gone.
+    memory.store(MapId::PinsTcp, 3, Pin::new(7 << 50, OTHER, false, NOW).0);
+    assert_eq!(counts(&mut sweeper, &mut memory), ([0, 1], [2, 2]));
+    sweeper.count_arrivals(false);
+    pin(&mut memory, false, 5, BASE, NOW);
+    assert_eq!(counts(&mut sweeper, &mut memory), ([0, 0], [3, 2]));
+}

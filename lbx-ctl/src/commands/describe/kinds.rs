@@ -3,22 +3,19 @@
 use std::net::SocketAddr;
 
 use lbx_common::api::{
-    Collection, Endpoint, HealthState, Monitor, MonitorKind, Pool, PoolHealth, Prefix, RateLimit, Service,
-    SessionAffinity, SteeringPolicy, TableChange, Tunnel, TunnelStatus, VirtualNetwork,
+    Collection, Endpoint, HealthState, Monitor, MonitorKind, Pool, PoolHealth, Service, Tunnel, TunnelStatus,
+    VirtualNetwork,
 };
 use serde_json::Value;
 
 use super::{
     super::{get, health, stats, status},
-    Description, Facts,
+    Description, Facts, service,
 };
 use crate::{
     args::ObjectName,
     output::{Table, cell, duration, maybe, round_trip, span},
 };
-
-/// How many prefixes of a list are shown.
-const MAX_PREFIXES: usize = 10;
 
 /// Describes `found`, which is the object of that name.
 pub fn describe(object: &ObjectName, found: Value, facts: &Facts) -> Result<Description, serde_json::Error> {
@@ -29,7 +26,7 @@ pub fn describe(object: &ObjectName, found: Value, facts: &Facts) -> Result<Desc
         Collection::Monitors => monitor(&serde_json::from_value(found)?, facts),
         Collection::Pools => pool(&serde_json::from_value(found)?, facts),
         Collection::Endpoints => endpoint(parent, &serde_json::from_value(found)?, facts),
-        Collection::Services => service(&serde_json::from_value(found)?, facts),
+        Collection::Services => service::describe(&serde_json::from_value(found)?, facts),
     })
 }
 
@@ -186,6 +183,9 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
     text.line("Monitor", pool.monitor.as_deref().unwrap_or("none: enabled endpoints count as healthy"));
     text.line("Minimum endpoints", pool.minimum_endpoints.to_string());
     text.line("Endpoint steering", pool.endpoint_steering.as_str());
+    if let Some(micros) = pool_health(&pool.name, facts).and_then(|state| state.latency_us) {
+        text.line("Latency", format!("{}, mean of its probes", round_trip(micros)));
+    }
     if pool.panic_threshold > 0 {
         text.line("Panic threshold", format!("{}% unhealthy; above, all take flows", pool.panic_threshold));
     }
@@ -212,10 +212,15 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
         !endpoint.drained
             && health_of(&endpoint.name).is_some_and(|health| health.state == HealthState::Healthy)
     };
-    let total: f64 = pool.endpoints.iter().filter(|e| takes_flows(e)).map(|e| e.weight).sum();
+    let weight = |endpoint: &Endpoint| {
+        let percent = health_of(&endpoint.name).and_then(|health| health.share_percent).unwrap_or(100);
+        if takes_flows(endpoint) { endpoint.weight * f64::from(percent) } else { 0.0 }
+    };
+    let total: f64 = pool.endpoints.iter().map(weight).sum();
     let mut endpoints = Table::new(["ENDPOINT", "VNET", "ADDRESS", "WEIGHT", "NEW FLOWS", "STATE", "REASON"]);
+    let mut live = Table::new(["ENDPOINT", "LIVE FLOWS"]);
     for endpoint in &pool.endpoints {
-        let share = if takes_flows(endpoint) && total > 0.0 { endpoint.weight / total } else { 0.0 };
+        let share = if total > 0.0 { weight(endpoint) / total } else { 0.0 };
         let health = health_of(&endpoint.name);
         endpoints.row([
             format!("{}/{}", pool.name, endpoint.name),
@@ -226,8 +231,12 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
             maybe(health.map(|health| health.state.as_str())),
             cell(health.map(|health| health.reason.as_str()).unwrap_or_default()),
         ]);
+        if let Some(flows) = health.and_then(|health| health.live_flows) {
+            live.row([cell(&endpoint.name), cell(flows)]);
+        }
     }
     text.table("Endpoints", endpoints);
+    text.table("Connections", live);
     let counters = facts.stats.endpoints.iter().filter(|stats| stats.pool == pool.name);
     text.table("Traffic", stats::endpoint_table(counters.clone()));
     text.member("stats", counters.collect::<Vec<_>>());
@@ -271,91 +280,7 @@ fn endpoint(pool: &str, endpoint: &Endpoint, facts: &Facts) -> Description {
     text
 }
 
-fn service(service: &Service, facts: &Facts) -> Description {
-    let mut text = Description::default();
-    text.line("Service", &service.name);
-    text.line("Address", service.address.to_string());
-    text.line("Listens on", get::listen(service));
-    text.line("Forwarding", service.forwarding.as_str());
-    text.line("Answers pings", service.icmp_echo.to_string());
-    text.line("Without endpoint", service.no_endpoint.as_str());
-    text.line("Allows", prefixes(&service.allow, "all clients"));
-    text.line("Denies", prefixes(&service.deny, "no client"));
-    let RateLimit { new_flows_per_second, per_source } = service.rate_limit;
-    text.line("New flows", rate(new_flows_per_second));
-    text.line("Of one source", rate(per_source));
-    text.line("Affinity", affinity(service));
-    text.line("Drain", duration(service.drain));
-    text.line("On endpoint down", service.on_endpoint_down.as_str());
-    text.line("Tracking", service.connection_tracking.as_str());
-    let change = facts.status.changes.iter().find(|change| change.service == service.name);
-    text.line("Table change", change.map_or_else(|| "none under way".to_owned(), table_change));
-    text.member("table_change", change);
-    text.line("Steering", steering(service));
-    let serving = facts.health.services.iter().find(|health| health.service == service.name);
-    let serves = |name: &String| serving.is_some_and(|health| health.serving.contains(name));
-    let mut pools = Table::new(["POOL", "STATE", "HEALTHY", "NEW FLOWS"]);
-    let mut states = Vec::new();
-    let fallback = service.fallback_pool.iter().filter(|name| !service.pools.contains(name));
-    for name in service.pools.iter().chain(fallback) {
-        let state = pool_health(name, facts);
-        pools.row([
-            cell(name),
-            maybe(state.map(|state| state.state.as_str())),
-            maybe(state.map(health::healthy_of_enabled)),
-            cell(if serves(name) { "yes" } else { "no" }),
-        ]);
-        states.extend(state);
-    }
-    text.member("serving", serving);
-    text.table("Pools", pools);
-    let counters = facts.stats.services.iter().find(|stats| stats.service == service.name);
-    text.table("Traffic", stats::service_table(counters));
-    text.member("health", states);
-    text.member("stats", counters);
-    text
-}
-
-/// How pools share the flows.
-fn steering(service: &Service) -> String {
-    let policy = match (service.steering_policy, &service.random_steering) {
-        (SteeringPolicy::Failover, _) => "failover: the first pool that is up".to_owned(),
-        (SteeringPolicy::Random, None) => "random: all pools that are up, alike".to_owned(),
-        (SteeringPolicy::Random, Some(random)) => {
-            let weight =
-                |name: &String| random.pool_weights.get(name).copied().unwrap_or(random.default_weight);
-            let each: Vec<_> = service.pools.iter().map(|name| format!("{name} {}", weight(name))).collect();
-            format!("random: all pools that are up, by weight: {}", each.join(", "))
-        }
-    };
-    let fallback = service.fallback_pool.as_ref();
-    policy + &fallback.map_or_else(String::new, |name| format!("; else {name}, whatever its health"))
-}
-
-/// What keeps flows of one client together.
-fn affinity(service: &Service) -> String {
-    let by_source = |affinity: SessionAffinity| {
-        let length = if service.address.is_ipv4() { affinity.prefix_ipv4 } else { affinity.prefix_ipv6 };
-        let ttl = affinity.ttl.map_or_else(String::new, |ttl| {
-            format!(", also through changes of the pool, for {} after the last one", duration(ttl))
-        });
-        format!("flows whose sources agree in {length} bits stay together{ttl}")
-    };
-    service.session_affinity.map_or_else(|| "none: each flow goes its own way".to_owned(), by_source)
-}
-
-/// How far a change of a service's table is.
-fn table_change(change: &TableChange) -> String {
-    let since = span(change.since_secs);
-    match change.closes_in_secs {
-        Some(secs) => format!("open since {since}: flows from before stay; closes in {}", span(secs)),
-        None => {
-            format!("closing, {since} after the change: until no pin is left that says other than the table")
-        }
-    }
-}
-
-fn pool_health<'a>(pool: &str, facts: &'a Facts) -> Option<&'a PoolHealth> {
+pub(super) fn pool_health<'a>(pool: &str, facts: &'a Facts) -> Option<&'a PoolHealth> {
     facts.health.pools.iter().find(|state| state.pool == pool)
 }
 
@@ -374,22 +299,6 @@ fn verdict(state: HealthState, since_secs: Option<u64>, reason: &str) -> String 
         text.push_str(reason);
     }
     text
-}
-
-/// The first prefixes; there may be thousands.
-fn prefixes(prefixes: &[Prefix], none: &str) -> String {
-    if prefixes.is_empty() {
-        return none.to_owned();
-    }
-    let shown: Vec<String> = prefixes.iter().take(MAX_PREFIXES).map(ToString::to_string).collect();
-    let more = prefixes.len().saturating_sub(MAX_PREFIXES);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{rest}", shown.join(", "))
-}
-
-/// A limit of new flows.
-fn rate(per_second: u32) -> String {
-    if per_second == 0 { "any number".to_owned() } else { format!("{per_second} a second") }
 }
 
 fn address(endpoint: &Endpoint) -> String {

@@ -11,6 +11,7 @@ use lbx_agent::{
         maglev::{self, Member},
         plan,
     },
+    steer::Steered,
     store::Store,
 };
 use lbx_common::{abi::TABLE_SIZES, api::HealthState};
@@ -93,6 +94,7 @@ struct Facts {
     verdicts: BTreeMap<(String, String), HealthState>,
     next_hops: BTreeMap<IpAddr, (Option<lbx_agent::net::next_hop::NextHop>, Option<u16>)>,
     flows: FlowFacts,
+    steered: Steered,
     built: Built,
 }
 
@@ -106,6 +108,7 @@ impl Facts {
             verdicts: endpoints.map(|name| (name, HealthState::Healthy)).collect(),
             next_hops: BTreeMap::new(),
             flows: FlowFacts::default(),
+            steered: Steered::default(),
             built: Built::default(),
         }
     }
@@ -122,6 +125,7 @@ impl Facts {
             tunnel_verdicts: const { &BTreeMap::new() },
             now_ns: 1,
             flows: &self.flows,
+            steered: &self.steered,
             built: &self.built,
         }
     }

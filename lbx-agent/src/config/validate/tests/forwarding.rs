@@ -117,3 +117,12 @@ fn dsr_and_its_endpoints_are_of_one_family() {
         "services[2].pools[0]: 2001:db8::80, the address of service `direct`, is IPv6, but endpoint `a`",
     );
 }
+
+#[test]
+fn nobody_sees_how_many_connections_a_dsr_endpoint_has() {
+    refuses(
+        &with_dsr(&[("/pools/2/endpoint_steering", json!("least_connections"))]),
+        "services[2].forwarding: pool `direct` has `endpoint_steering: least_connections`, which counts live flows: with dsr \
+         nobody sees how they end; forward by nat, or give the pool `random`",
+    );
+}

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use lbx_common::api::ConnectionTracking;
+
 use super::{accepts, accepts_each, check, refuses, refuses_each};
 
 #[test]
@@ -156,6 +158,32 @@ fn pools_of_a_service_find_their_endpoints_in_the_same_way() {
     refuses(
         &[(&first.0, first.1), both],
         "services[0].pools: pool `db` has `endpoint_steering: hash`, and pool `web` has `random`: give all pools",
+    );
+}
+
+#[test]
+fn where_live_flows_are_counted_all_are_remembered() {
+    let counts = ("/pools/0/endpoint_steering", json!("least_connections"));
+    let model = accepts(std::slice::from_ref(&counts));
+    assert!(model.pools[0].least_connections && !model.pools[1].least_connections);
+    assert_eq!(model.services[0].tracking, ConnectionTracking::Always);
+    assert_eq!(accepts(&[]).services[0].tracking, ConnectionTracking::Auto);
+    refuses(
+        &[counts, ("/services/0/connection_tracking", json!("off"))],
+        "services[0].connection_tracking: pool `db` has `endpoint_steering: least_connections`, which counts live \
+         flows: all must be remembered; set `always`, or leave this out",
+    );
+}
+
+#[test]
+fn pools_that_are_chosen_by_latency_have_monitors() {
+    let policy = ("/services/0/steering_policy", json!("dynamic_latency"));
+    let both = ("/services/0/pools", json!(["db", "web"]));
+    assert!(accepts(std::slice::from_ref(&policy)).services[0].steering.by_latency);
+    assert!(!accepts(&[]).services[0].steering.by_latency);
+    refuses(
+        &[policy, both, ("/pools/1/monitor", Value::Null)],
+        "services[0].pools[1]: pool `web` has no monitor, and by `steering_policy: dynamic_latency` service",
     );
 }
 
