@@ -61,7 +61,14 @@ fn of_monitor(config: &Config, name: &str) -> Vec<Mistake> {
                 Mistake::new(format!("pools[{p}].monitor"), format!("pool `{}` is checked by it", pool.name))
             },
         );
-    tunnels.chain(pools).collect()
+    let in_groups = config.pools.iter().enumerate().flat_map(|(p, pool)| {
+        let each = pool.monitor_group.iter().enumerate().filter(|(_, one)| one.monitor == name);
+        each.map(move |(m, _)| {
+            let message = format!("pool `{}` is checked by it, among others", pool.name);
+            Mistake::new(format!("pools[{p}].monitor_group[{m}].monitor"), message)
+        })
+    });
+    tunnels.chain(pools).chain(in_groups).collect()
 }
 
 /// All endpoints, each with its place and its pool.

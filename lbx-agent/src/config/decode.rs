@@ -6,8 +6,8 @@
 //! no configuration.
 
 use lbx_common::api::{
-    Config, Endpoint, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource, RandomSteering,
-    RateLimit, Service, SessionAffinity, Timers, Tunnel, TunnelSource, VirtualNetwork,
+    Config, Endpoint, GroupMonitor, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource,
+    RandomSteering, RateLimit, Service, SessionAffinity, Timers, Tunnel, TunnelSource, VirtualNetwork,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -127,6 +127,7 @@ shapes! {
     Tunnel: {"name": "a", "encap": "gre", "remote": "192.0.2.1"}, {};
     Monitor: {"name": "a"}, {"header": {"*": ["a"]}};
     Pool: {"name": "a"}, {};
+    GroupMonitor: {"monitor": "a"}, {};
     Endpoint: {"name": "a", "virtual_network": "a", "address": "192.0.2.1"}, {"tunnels": ["a"]};
     Service: {"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]},
         {"allow": ["::/0"], "deny": ["::/0"]};
@@ -173,9 +174,10 @@ impl Decoder {
 
     pub(super) fn pool(&mut self, value: Value, path: &str) -> Option<Pool> {
         let mut fields = self.fields(value, path)?;
+        let monitor_group = self.list(&mut fields, path, "monitor_group", Self::object);
         let endpoints = self.list(&mut fields, path, "endpoints", Self::object);
         let pool: Pool = self.object(Value::Object(fields), path)?;
-        Some(Pool { endpoints, ..pool })
+        Some(Pool { monitor_group, endpoints, ..pool })
     }
 
     pub(super) fn service(&mut self, value: Value, path: &str) -> Option<Service> {

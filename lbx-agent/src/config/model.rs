@@ -113,8 +113,8 @@ pub struct TunnelProbe {
 pub struct Pool {
     /// Name.
     pub name: String,
-    /// Its monitor.
-    pub monitor: Option<Arc<Monitor>>,
+    /// Its monitors; without any, every enabled endpoint counts as healthy.
+    pub checks: Vec<Check>,
     /// It is up while so many of its endpoints take new flows.
     pub minimum_endpoints: u32,
     /// Percent of its new flows that go to the next pool of their service.
@@ -127,6 +127,26 @@ pub struct Pool {
     pub table_size: u32,
     /// Endpoints, in the order of the configuration.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// A monitor of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// The monitor.
+    pub monitor: Arc<Monitor>,
+    /// What it counts among others; `None` = it is the only one.
+    pub voice: Option<Voice>,
+}
+
+/// What a monitor of a group counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// One of those of which more than half must fail.
+    One,
+    /// By itself it takes the endpoint down.
+    Must,
+    /// Nothing: it is shown.
+    Watches,
 }
 
 /// An endpoint.
@@ -142,9 +162,9 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// Port, the first of as many as the listener has; `None` keeps the client's destination port.
     pub port: Option<u16>,
-    /// Where its monitor connects to: address and port, or with [`Forwarding::Dsr`] the VIP and a port that is
-    /// served; `None` = it is not probed.
-    pub probe: Option<SocketAddr>,
+    /// Where each monitor of its pool connects to: address and port, or with [`Forwarding::Dsr`] the VIP and a port that
+    /// is served; none where it is not probed.
+    pub probes: Vec<SocketAddr>,
     /// Weight in hundredths, 0 … 100.
     pub weight: u8,
     /// Whether it takes part at all.

@@ -27,7 +27,7 @@ fn a_file_with_everything_is_read_as_it_is_written() {
     assert_eq!(model.services[1].steering.pools, [1]);
     assert!(model.services[1].reject && !model.services[1].icmp_echo);
     assert_eq!(model.vnets[2].tunnels[0].probe.as_ref().unwrap().target.to_string(), "[fd00::1]:179");
-    assert_eq!(model.pools[4].endpoints[0].probe.unwrap().to_string(), "[2001:db8:80::2]:8000");
+    assert_eq!(model.pools[4].endpoints[0].probes[0].to_string(), "[2001:db8:80::2]:8000");
     assert_eq!(model.config, load_yaml(WHOLE).unwrap());
 }
 
@@ -167,8 +167,8 @@ fn a_field_given_twice_is_a_mistake_beside_the_others() {
         "version: 1\npools:\n  - name: a\n    name: b\n    size: 1\nversion: 1\n",
         &[
             "line 4, column 5: pools[0].name: `name` was given before, in line 3: keep one",
-            "line 5, column 5: pools[0].size: unknown field `size`: this object has `name`, `monitor`, `minimum_endpoints`, \
-             `load_shedding`, `panic_threshold`, `endpoint_steering`, `table_size`, `endpoints`.",
+            "line 5, column 5: pools[0].size: unknown field `size`: this object has `name`, `monitor`, `monitor_group`, \
+             `minimum_endpoints`, `load_shedding`, `panic_threshold`, `endpoint_steering`, `table_size`, `endpoints`.",
             "line 6, column 1: version: `version` was given before, in line 1: keep one",
         ],
     );

@@ -3,6 +3,7 @@
 //! It writes no map and knows no service: what a verdict means is for its receiver to decide. One task for
 //! each target; a target's state is in its task alone.
 
+pub mod group;
 pub mod probe;
 pub mod schedule;
 pub mod state;
@@ -38,6 +39,8 @@ pub enum TargetKey {
         endpoint: String,
         /// Name of the virtual network.
         virtual_network: String,
+        /// Name of the monitor, where the pool has several.
+        member: Option<String>,
     },
     /// A tunnel, by its gateway's address inside.
     Tunnel {
@@ -51,6 +54,20 @@ pub enum TargetKey {
 }
 
 impl TargetKey {
+    /// Of an endpoint that is checked by one monitor of several: the endpoint as a whole, and the monitor's name.
+    pub fn whole(&self) -> Option<(Self, String)> {
+        let Self::Endpoint { pool, endpoint, virtual_network, member: Some(member) } = self else {
+            return None;
+        };
+        let whole = Self::Endpoint {
+            pool: pool.clone(),
+            endpoint: endpoint.clone(),
+            virtual_network: virtual_network.clone(),
+            member: None,
+        };
+        Some((whole, member.clone()))
+    }
+
     /// Names that tell it apart from others of its kind: pool and endpoint, or virtual network and tunnel.
     pub fn name(&self) -> (String, String) {
         match self {

@@ -41,6 +41,7 @@ fn target(name: &str, address: SocketAddr, monitor: Monitor) -> Target {
             pool: "pool".to_owned(),
             endpoint: name.to_owned(),
             virtual_network: "east".to_owned(),
+            member: None,
         },
         source: if address.is_ipv4() { [127, 0, 0, 9].into() } else { LOOPBACK_IPV6 },
         address,

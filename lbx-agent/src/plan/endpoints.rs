@@ -264,7 +264,7 @@ fn verdicts_of<'a>(pool: &Pool, environment: &Environment<'a>) -> HashMap<&'a st
 
 /// The verdict where there is one, else what the kernel knows, else nothing is sent there yet.
 fn health(pool: &Pool, verdict: Option<HealthState>, known: Option<&EndpointEntry>) -> HealthState {
-    if pool.monitor.is_none() {
+    if pool.checks.is_empty() {
         return HealthState::Healthy;
     }
     match verdict {

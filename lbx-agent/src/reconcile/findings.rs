@@ -8,6 +8,7 @@ use std::{
 
 use lbx_common::api::HealthState;
 
+use super::{Reconciler, targets::probed};
 use crate::{
     health::{Observation, TargetKey},
     steer::latency::smoothed,
@@ -61,27 +62,32 @@ impl Seen {
     }
 }
 
-/// What probes found out about all of a kind.
-#[derive(Default)]
-pub struct Findings {
+/// What probes found out about all of a kind, by what these are known by.
+pub struct Findings<K> {
     /// The last verdicts; one that no probe has reached yet has none.
-    pub verdicts: BTreeMap<Name, HealthState>,
+    pub verdicts: BTreeMap<K, HealthState>,
     /// Beside the verdicts, what a person wants to know.
-    pub seen: BTreeMap<Name, Seen>,
-    probed: BTreeMap<Name, Probed>,
+    pub seen: BTreeMap<K, Seen>,
+    probed: BTreeMap<K, Probed>,
 }
 
-impl Findings {
+impl<K> Default for Findings<K> {
+    fn default() -> Self {
+        Self { verdicts: BTreeMap::new(), seen: BTreeMap::new(), probed: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Clone> Findings<K> {
     /// Forgets what was found out about what is not probed any more, or elsewhere. Returns what has
     /// lost its verdict.
-    pub fn keep_of(&mut self, now: BTreeMap<Name, Probed>) -> Vec<Name> {
+    pub fn keep_of(&mut self, now: BTreeMap<K, Probed>) -> Vec<K> {
         // Both are sorted.
         let mut later = now.iter().peekable();
-        let mut stays = |(name, one): &(&Name, &Probed)| {
+        let mut stays = |(name, one): &(&K, &Probed)| {
             while later.next_if(|(other, _)| other < name).is_some() {}
             later.peek() == Some(&(*name, *one))
         };
-        let mut gone: Vec<Name> =
+        let mut gone: Vec<K> =
             self.probed.iter().filter(|one| !stays(one)).map(|(name, _)| name.clone()).collect();
         gone.retain(|name| {
             self.seen.remove(name);
@@ -91,18 +97,45 @@ impl Findings {
         gone
     }
 
-    /// Takes a probe's result. Returns the verdict, where there is one, and the one before.
-    pub fn take(&mut self, observation: &Observation) -> Option<(HealthState, Option<HealthState>)> {
-        let name = observation.key.name();
+    /// Where something is probed; `None` = it is not.
+    pub fn probed(&self, name: &K) -> Option<&Probed> {
+        self.probed.get(name)
+    }
+
+    /// Takes a probe's result. Returns whether it is about what is probed now.
+    pub fn note(&mut self, name: &K, observation: &Observation) -> bool {
         // A probe that was under way when its target moved says nothing about where it is now.
         let is_about = |(key, source, address): &Probed| {
             (key, source, address) == (&observation.key, &observation.source, &observation.address)
         };
-        if !self.probed.get(&name).is_some_and(is_about) {
-            return None;
+        if !self.probed.get(name).is_some_and(is_about) {
+            return false;
         }
         self.seen.entry(name.clone()).or_insert_with(|| Seen::new(observation)).update(observation);
+        true
+    }
+
+    /// The same. Returns the verdict, where there is one, and the one before.
+    pub fn take(&mut self, name: K, observation: &Observation) -> Option<(HealthState, Option<HealthState>)> {
         let state = observation.state;
-        (state != HealthState::Unknown).then(|| (state, self.verdicts.insert(name, state)))
+        let counts = self.note(&name, observation) && state != HealthState::Unknown;
+        counts.then(|| (state, self.verdicts.insert(name, state)))
+    }
+}
+
+impl Reconciler {
+    /// Forgets what was found out about what is not probed any more, or elsewhere. Returns whether the plan may be
+    /// another one without that.
+    pub(super) fn forget_stale_findings(&mut self) -> bool {
+        let probed = probed(&self.model);
+        self.members.keep_of(probed.members);
+        let (endpoints, tunnels) =
+            (self.endpoints.keep_of(probed.endpoints), self.tunnels.keep_of(probed.tunnels));
+        // What is not there any more is not planned.
+        let is_there = |(pool, endpoint): &Name| {
+            let mut pools = self.model.pools.iter().filter(|one| one.name == *pool);
+            pools.any(|pool| pool.endpoints.iter().any(|one| one.name == *endpoint))
+        };
+        self.path_mtus.keep_of(&self.model) || !tunnels.is_empty() || endpoints.iter().any(is_there)
     }
 }

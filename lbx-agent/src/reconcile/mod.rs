@@ -8,6 +8,7 @@ mod devices;
 mod drains;
 mod explain;
 mod findings;
+mod groups;
 mod handle;
 mod kernel;
 mod news;
@@ -39,7 +40,7 @@ use self::{
     news::Told,
     path_mtus::PathMtus,
     steering::Measured,
-    targets::{probed, remotes, targets},
+    targets::{remotes, targets},
     verdicts::Verdicts,
 };
 pub use self::{
@@ -131,8 +132,10 @@ pub struct Reconciler {
     seed: [u64; 2],
     next_hops: BTreeMap<IpAddr, (Option<NextHop>, Option<u16>)>,
     path_mtus: PathMtus,
-    endpoints: Findings,
-    tunnels: Findings,
+    endpoints: Findings<Name>,
+    /// By each of several monitors.
+    members: Findings<(Name, String)>,
+    tunnels: Findings<Name>,
     ids: BTreeMap<Name, u16>,
     /// A tunnel went down or came up: probes of endpoints may have to take other ones.
     rerouted: bool,
@@ -176,6 +179,7 @@ impl Reconciler {
             next_hops: BTreeMap::new(),
             path_mtus: PathMtus::default(),
             endpoints: Findings::default(),
+            members: Findings::default(),
             tunnels: Findings::default(),
             ids: BTreeMap::new(),
             rerouted: false,
@@ -343,19 +347,6 @@ impl Reconciler {
             built: &self.built,
         };
         Ok(plan::plan(model, &environment, observed)?)
-    }
-
-    /// Forgets what was found out about what is not probed any more, or elsewhere. Returns whether the plan may be
-    /// another one without that.
-    fn forget_stale_findings(&mut self) -> bool {
-        let [endpoints, tunnels] = probed(&self.model);
-        let (endpoints, tunnels) = (self.endpoints.keep_of(endpoints), self.tunnels.keep_of(tunnels));
-        // What is not there any more is not planned.
-        let is_there = |(pool, endpoint): &Name| {
-            let mut pools = self.model.pools.iter().filter(|one| one.name == *pool);
-            pools.any(|pool| pool.endpoints.iter().any(|one| one.name == *endpoint))
-        };
-        self.path_mtus.keep_of(&self.model) || !tunnels.is_empty() || endpoints.iter().any(is_there)
     }
 
     fn take_next_hop(&mut self, event: NextHopEvent) {

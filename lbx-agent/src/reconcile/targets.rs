@@ -3,7 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use lbx_common::{
     abi::{PROBE_PLACES, TUNNEL_DOWN},
@@ -48,31 +51,31 @@ pub fn targets(model: &Model, known: &impl Known) -> Vec<Target> {
     targets
 }
 
-/// Every enabled endpoint of a pool with a monitor.
+/// Every enabled endpoint of a pool with monitors, for each of these.
 fn endpoints(model: &Model, known: &impl Known) -> Vec<Target> {
     let mut targets = Vec::new();
     for pool in &model.pools {
-        let Some(monitor) = &pool.monitor else { continue };
         for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.enabled) {
             // The validator sees to it that both are there.
             let Some(vnet) = model.vnets.get(endpoint.vnet) else { continue };
-            let Some(address) = endpoint.probe else { continue };
-            let Some(source) = vnet.probe_source.of(Family::of(address.ip())) else { continue };
+            let Some(first) = endpoint.probes.first() else { continue };
+            let Some(source) = vnet.probe_source.of(Family::of(first.ip())) else { continue };
             let (place, other) = ways_to(endpoint, vnet, known);
             let up = known.endpoint_is_up(&(pool.name.clone(), endpoint.name.clone())).unwrap_or(false);
-            targets.push(Target {
+            targets.extend(pool.checks.iter().zip(&endpoint.probes).map(|(check, &address)| Target {
                 key: TargetKey::Endpoint {
                     pool: pool.name.clone(),
                     endpoint: endpoint.name.clone(),
                     virtual_network: vnet.name.clone(),
+                    member: check.voice.map(|_| check.monitor.name.clone()),
                 },
                 source,
                 address,
                 place,
                 other,
-                monitor: monitor.clone(),
+                monitor: check.monitor.clone(),
                 initial: if up { HealthState::Healthy } else { HealthState::Unknown },
-            });
+            }));
         }
     }
     targets
@@ -123,13 +126,31 @@ fn as_place(place: usize) -> Option<u8> {
     u8::try_from(place).ok().filter(|&place| place < PROBE_PLACES)
 }
 
+/// What is probed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AllProbed {
+    /// Endpoints, at the address of their monitor, and with several at that of all.
+    pub endpoints: BTreeMap<Name, Probed>,
+    /// Endpoints by each of their monitors, where these are several.
+    pub members: BTreeMap<(Name, String), Probed>,
+    /// Tunnels.
+    pub tunnels: BTreeMap<Name, Probed>,
+}
+
 /// What endpoints and tunnels are probed at.
-pub fn probed(model: &Model) -> [BTreeMap<Name, Probed>; 2] {
-    let probed = |targets: Vec<Target>| {
-        let each = targets.into_iter().map(|one| (one.key.name(), (one.key, one.source, one.address)));
-        each.collect()
-    };
-    [probed(endpoints(model, &Nothing)), probed(tunnels(model, &Nothing))]
+pub fn probed(model: &Model) -> AllProbed {
+    let at = |one: Target| (one.key.name(), (one.key, one.source, one.address));
+    let (mut endpoints_at, mut members) = (BTreeMap::new(), BTreeMap::new());
+    for (name, (key, source, address)) in endpoints(model, &Nothing).into_iter().map(at) {
+        let Some((whole, member)) = key.whole() else {
+            endpoints_at.insert(name, (key, source, address));
+            continue;
+        };
+        endpoints_at.insert(name.clone(), (whole, source, SocketAddr::new(address.ip(), 0)));
+        members.insert((name, member), (key, source, address));
+    }
+    let tunnels = tunnels(model, &Nothing).into_iter().map(at).collect();
+    AllProbed { endpoints: endpoints_at, members, tunnels }
 }
 
 struct Nothing;

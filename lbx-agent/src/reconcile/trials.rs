@@ -30,6 +30,7 @@ impl Reconciler {
 fn use_for_endpoint(config: &mut Config, monitor: &str, pool: &str, endpoint: &str) -> Option<()> {
     let pool = config.pools.iter_mut().find(|one| one.name == pool)?;
     pool.monitor = Some(monitor.to_owned());
+    pool.monitor_group.clear();
     // What is said of the others does not matter here.
     pool.endpoints.retain(|one| one.name == endpoint);
     pool.endpoints.first_mut()?.enabled = true;

@@ -64,6 +64,15 @@ impl Reconciler {
     /// Takes a probe's result: an endpoint's verdict goes into its bits at once. Returns whether the plan is another one
     /// now, as far as tunnels go; see [`Self::verdicts_change_tables`].
     pub(super) fn observe(&mut self, observation: &Observation) -> bool {
+        let of_all;
+        let observation = match observation.key.whole() {
+            Some((whole, member)) => {
+                let Some(found) = self.hear(whole, &member, observation) else { return false };
+                of_all = found;
+                &of_all
+            }
+            None => observation,
+        };
         let Observation { key, reason, .. } = observation;
         match key {
             TargetKey::Endpoint { pool, endpoint, .. } => {
@@ -71,7 +80,7 @@ impl Reconciler {
                 let Some(&id) = self.ids.get(&name) else { return false };
                 let seen = self.endpoints.seen.get(&name);
                 let from = seen.map_or_else(|| self.state_in_kernel(&name), |seen| seen.state);
-                let Some((state, _)) = self.endpoints.take(observation) else { return false };
+                let Some((state, _)) = self.endpoints.take(name, observation) else { return false };
                 if from != state {
                     self.tell_verdict(pool, endpoint, (from, state), reason);
                 }
@@ -89,7 +98,7 @@ impl Reconciler {
                     // Where there is no room, it is doubted already; the next probe says it again.
                     let _ = self.outputs.doubts.try_send(*remote);
                 }
-                let Some((state, before)) = self.tunnels.take(observation) else { return false };
+                let Some((state, before)) = self.tunnels.take(key.name(), observation) else { return false };
                 let differs = before != Some(state);
                 if differs {
                     self.events.record(Happening::TunnelHealth {

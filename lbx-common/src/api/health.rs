@@ -74,6 +74,9 @@ pub struct EndpointHealth {
     /// Round trip of the last successful probe, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
+    /// What each monitor of its pool's `monitor_group` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub monitors: Vec<MonitorHealth>,
     /// Its live flows, as the agent saw them some seconds ago; only in a pool with `least_connections`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_flows: Option<u32>,
@@ -83,6 +86,27 @@ pub struct EndpointHealth {
     /// What is left of it, where it is drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+}
+
+/// What one monitor of several says of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MonitorHealth {
+    /// Name of the monitor.
+    pub monitor: String,
+    /// Its verdict.
+    pub state: HealthState,
+    /// Whether the endpoint is unhealthy when this one alone says so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub must_be_healthy: bool,
+    /// Whether it counts for nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub monitoring_only: bool,
+    /// Why, as its last probe saw it; empty without a probe.
+    #[serde(default)]
+    pub reason: String,
+    /// Round trip of its last successful probe, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
 }
 
 /// An endpoint that takes no new flows and keeps the ones that it has for a while.

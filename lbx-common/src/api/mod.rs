@@ -34,13 +34,13 @@ pub use explain::{ExplainReport, ExplainRequest, ExplainVerdict};
 pub use family::Family;
 pub use flows::{DEFAULT_FLOWS, FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow};
 pub use health::{
-    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, PoolState, RemovedEndpoint, ServiceHealth,
-    TunnelHealth,
+    Drain, EndpointHealth, HealthReport, HealthState, MonitorHealth, PoolHealth, PoolState, RemovedEndpoint,
+    ServiceHealth, TunnelHealth,
 };
 pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Method, Monitor, MonitorKind};
 pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
-pub use pool::{Endpoint, EndpointSteering, Pool};
+pub use pool::{Endpoint, EndpointSteering, GroupMonitor, Pool};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
 pub use schema::{configuration_schema, schema_settings};

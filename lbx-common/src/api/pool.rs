@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::{Address, Name, Weight};
 use crate::abi::TABLE_SIZES;
 
-/// A weighted set of endpoints with one monitor.
+/// A weighted set of endpoints, checked by one monitor or by several.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
@@ -19,6 +19,10 @@ pub struct Pool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Name>")]
     pub monitor: Option<String>,
+    /// Several monitors instead of one: an endpoint is unhealthy when more than half of them say so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(!skip_serializing_if)]
+    pub monitor_group: Vec<GroupMonitor>,
     /// The pool is up while so many of its endpoints take new flows; 1 or more.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1), !skip_serializing_if)]
@@ -44,6 +48,23 @@ pub struct Pool {
     /// The origins.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+}
+
+/// A monitor among others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupMonitor {
+    /// Name of the monitor.
+    #[schemars(with = "Name")]
+    pub monitor: String,
+    /// Whether an endpoint is unhealthy when this one alone says so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(!skip_serializing_if)]
+    pub must_be_healthy: bool,
+    /// Whether what it says is shown and counts for nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(!skip_serializing_if)]
+    pub monitoring_only: bool,
 }
 
 /// How flows find an endpoint of a pool.
@@ -117,6 +138,7 @@ impl Pool {
         Self {
             name,
             monitor: None,
+            monitor_group: Vec::new(),
             minimum_endpoints: one(),
             load_shedding: 0,
             panic_threshold: 0,
@@ -124,6 +146,13 @@ impl Pool {
             table_size: None,
             endpoints: Vec::new(),
         }
+    }
+}
+
+impl Pool {
+    /// The names of all monitors that check its endpoints.
+    pub fn monitors(&self) -> impl Iterator<Item = &str> {
+        self.monitor.as_deref().into_iter().chain(self.monitor_group.iter().map(|one| one.monitor.as_str()))
     }
 }
 

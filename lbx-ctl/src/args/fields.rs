@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use clap::Args;
-use lbx_common::api::{Codes, Collection, Escaped, Family};
+use lbx_common::api::{Codes, Collection, Escaped, Family, GroupMonitor};
 use serde::{Serialize, Serializer, ser::Error as _};
 
 /// Flags that are fields of a kind of object.
@@ -188,6 +188,11 @@ pub struct PoolFields {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     monitor: Option<String>,
+    /// One of several monitors, as `a`, `a=must_be_healthy` or `a=monitoring_only`; repeat for each. More than half of them
+    /// take an endpoint down, or one that must be healthy
+    #[arg(long, value_name = "NAME", value_parser = group_monitor, value_delimiter = ',', conflicts_with = "monitor")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    monitor_group: Vec<GroupMonitor>,
     /// The pool is up while so many of its endpoints take new flows; default 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +213,17 @@ pub struct PoolFields {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     table_size: Option<u32>,
+}
+
+fn group_monitor(text: &str) -> Result<GroupMonitor, String> {
+    let (name, voice) = text.split_once('=').map_or((text, None), |(name, voice)| (name, Some(voice)));
+    let (must_be_healthy, monitoring_only) = match voice {
+        None => (false, false),
+        Some("must_be_healthy") => (true, false),
+        Some("monitoring_only") => (false, true),
+        Some(_) => return Err("write NAME, NAME=must_be_healthy or NAME=monitoring_only".to_owned()),
+    };
+    Ok(GroupMonitor { monitor: name.to_owned(), must_be_healthy, monitoring_only })
 }
 
 impl Fields for PoolFields {

@@ -81,6 +81,12 @@ fn fields_with_parts_become_objects() {
                    "endpoint_steering": "hash"}),
         ),
         (
+            "lbx-ctl create pool web --monitor-group a=must_be_healthy,b --monitor-group c=monitoring_only",
+            "web",
+            json!({"name": "web", "monitor_group": [{"monitor": "a", "must_be_healthy": true}, {"monitor": "b"},
+                   {"monitor": "c", "monitoring_only": true}]}),
+        ),
+        (
             "lbx-ctl create service s --address 10.0.0.1 --listen tcp/80 --pool a,b --fallback-pool c --steering-policy \
              random --pool-weight a=0.5 --pool-weight b=0.25 --default-pool-weight 0.1",
             "s",
@@ -254,6 +260,8 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("lbx-ctl create vnet east --vni 0", "1..="),
         ("lbx-ctl set pool web --minimum-endpoints 0", "1..="),
         ("lbx-ctl set pool web --load-shedding 101", "0..=100"),
+        ("lbx-ctl set pool web --monitor-group a=must", "NAME=must_be_healthy"),
+        ("lbx-ctl create pool web --monitor a --monitor-group b", "cannot be used with"),
         ("lbx-ctl set service s --steering-policy nearest", "failover, random, dynamic_latency"),
         ("lbx-ctl set service s --pool-weight web", "NAME=WEIGHT"),
         ("lbx-ctl set service s --pool-weight web=2", "0 to 1"),

@@ -71,6 +71,8 @@ pub enum MonitorOptional {
 pub enum PoolOptional {
     /// Endpoints count as healthy
     Monitor,
+    /// Likewise
+    MonitorGroup,
     /// 1
     MinimumEndpoints,
     /// 0

@@ -120,7 +120,7 @@ fn pools(pools: &[Pool]) -> Table {
     for pool in pools {
         table.row([
             cell(&pool.name),
-            maybe(pool.monitor.as_ref()),
+            cell(pool.monitors().collect::<Vec<_>>().join(", ")),
             cell(pool.endpoints.len()),
             pool.table_size.map_or_else(|| "auto".to_owned(), cell),
         ]);

@@ -76,9 +76,12 @@ fn no_such_pool(name: &str, known: &[String]) -> Problem {
 /// The report without what changes all the time: how long ago, and how fast.
 fn verdicts(report: &HealthReport) -> HealthReport {
     let mut report = report.clone();
+    report.pools.iter_mut().for_each(|pool| pool.latency_us = None);
     for endpoint in report.pools.iter_mut().flat_map(|pool| &mut pool.endpoints) {
         endpoint.since_secs = None;
         endpoint.round_trip_us = None;
+        (endpoint.live_flows, endpoint.share_percent) = (None, None);
+        endpoint.monitors.iter_mut().for_each(|monitor| monitor.round_trip_us = None);
         endpoint.drain.as_mut().into_iter().for_each(hide_progress);
     }
     report.removed.iter_mut().map(|removed| &mut removed.drain).for_each(hide_progress);

@@ -83,7 +83,7 @@ impl Node {
         self.agent.seed = [wanted.seed, !wanted.seed];
         // What is not probed any more is forgotten.
         let probed = self.agent.model.pools.iter().flat_map(|pool| {
-            let probed = pool.endpoints.iter().filter(|one| one.enabled && one.probe.is_some());
+            let probed = pool.endpoints.iter().filter(|one| one.enabled && !one.probes.is_empty());
             probed.map(|endpoint| (pool.name.clone(), endpoint.name.clone()))
         });
         let probed: Vec<_> = probed.collect();

@@ -43,7 +43,7 @@ const FIELDS: &[(Form, &[&str])] = &[
     (Object, &["node", "limits", "timers", "node.tunnel_source", "virtual_networks[].probe_source"]),
     (Object, &["services[].random_steering", "services[].session_affinity", "services[].rate_limit"]),
     (Objects, &["node.interfaces", "virtual_networks", "virtual_networks[].tunnels", "monitors", "pools"]),
-    (Objects, &["pools[].endpoints", "services"]),
+    (Objects, &["pools[].monitor_group", "pools[].endpoints", "services"]),
     (Text, &["node.interfaces[].name", "node.hash_seed", "virtual_networks[].name"]),
     (Text, &["virtual_networks[].tunnels[].name", "virtual_networks[].tunnels[].inner_mac"]),
     (
@@ -60,6 +60,7 @@ const FIELDS: &[(Form, &[&str])] = &[
         &[
             "pools[].name",
             "pools[].monitor",
+            "pools[].monitor_group[].monitor",
             "pools[].endpoints[].name",
             "pools[].endpoints[].virtual_network",
         ],
@@ -79,6 +80,7 @@ const FIELDS: &[(Form, &[&str])] = &[
         Flag,
         &["virtual_networks[].tunnels[].enabled", "monitors[].follow_redirects", "monitors[].allow_insecure"],
     ),
+    (Flag, &["pools[].monitor_group[].must_be_healthy", "pools[].monitor_group[].monitoring_only"]),
     (Flag, &["pools[].endpoints[].enabled", "pools[].endpoints[].drained", "services[].icmp_echo"]),
     (
         Time,

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use lbx_common::api::{Config, Endpoint, Monitor, MonitorKind, Pool, Ports, Service, VirtualNetwork};
 
-use crate::config::{model, names::Index};
+use crate::config::{
+    model::{self, Check},
+    names::Index,
+};
 
 use super::{Report, Seen, monitor::probed_port, pool::Users, unicast};
 
@@ -21,7 +24,7 @@ pub(super) struct OfPool<'a> {
     pub(super) pool: &'a Pool,
     /// Who sends to it.
     pub(super) users: Users<'a>,
-    pub(super) monitor: Option<&'a Monitor>,
+    pub(super) checks: &'a [Check],
 }
 
 impl<'a> Checker<'a> {
@@ -46,7 +49,7 @@ impl<'a> Checker<'a> {
     ) -> Option<model::Endpoint> {
         let at = |field: &str| format!("{path}.{field}");
         report.take(|| at("address"), unicast(endpoint.address));
-        let probe = port(endpoint, of_pool, path, report);
+        let probes = port(endpoint, of_pool, path, report);
         let weight = report.take(|| at("weight"), hundredths(endpoint.weight));
         let found = self.networks.find("virtual network", &endpoint.virtual_network);
         let vnet = report.take(|| at("virtual_network"), found)?;
@@ -80,7 +83,7 @@ impl<'a> Checker<'a> {
             tunnels,
             address: endpoint.address,
             port: endpoint.port,
-            probe,
+            probes,
             weight: weight?,
             enabled: endpoint.enabled,
             drained: endpoint.drained,
@@ -113,10 +116,10 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Checks the port; returns where the monitor connects to.
-fn port(endpoint: &Endpoint, of_pool: &OfPool<'_>, path: &str, report: &mut Report) -> Option<SocketAddr> {
+/// Checks the port; returns where each monitor connects to.
+fn port(endpoint: &Endpoint, of_pool: &OfPool<'_>, path: &str, report: &mut Report) -> Vec<SocketAddr> {
     let here = || format!("{path}.port");
-    let &OfPool { users: Users { nat, dsr }, monitor, .. } = of_pool;
+    let &OfPool { users: Users { nat, dsr }, checks, .. } = of_pool;
     if let (Some(dsr), Some(port)) = (dsr, endpoint.port) {
         let instead = match nat {
             Some(nat) => format!("give service `{}`, which forwards by nat, a pool of its own", nat.name),
@@ -127,34 +130,36 @@ fn port(endpoint: &Endpoint, of_pool: &OfPool<'_>, path: &str, report: &mut Repo
             dsr.name,
         );
         report.note(here(), message);
-        return None;
+        return Vec::new();
     }
     if endpoint.port == Some(0) {
         report.note(here(), "0 is not a port: write 1 to 65535, or leave it out to keep the client's");
     }
-    let monitor = monitor.filter(|_| endpoint.enabled)?;
+    if !endpoint.enabled {
+        return Vec::new();
+    }
+    checks.iter().filter_map(|check| report.take(here, probed(endpoint, &check.monitor, dsr))).collect()
+}
+
+/// Where a monitor of an endpoint connects to.
+fn probed(endpoint: &Endpoint, monitor: &Monitor, dsr: Option<&Service>) -> Result<SocketAddr, String> {
     let Monitor { name, kind, .. } = monitor;
     if let Some(dsr) = dsr {
         let Some(port) = probed_port(monitor, served_port(dsr, *kind)) else {
             let protocol = kind.protocol();
-            let message = format!(
+            return Err(format!(
                 "monitor `{name}` must know which port to probe, but service `{}`, which forwards by dsr, names no \
                  port of {}: give it one, as `{}/80`, or the monitor a `port`",
                 dsr.name,
                 protocol.as_str().to_uppercase(),
                 protocol.as_str(),
-            );
-            report.note(here(), message);
-            return None;
+            ));
         };
-        return Some(SocketAddr::new(dsr.address, port));
+        return Ok(SocketAddr::new(dsr.address, port));
     }
-    let Some(port) = probed_port(monitor, endpoint.port) else {
-        let message = format!("missing: monitor `{name}` must know which port to probe");
-        report.note(here(), message);
-        return None;
-    };
-    Some(SocketAddr::new(endpoint.address, port))
+    let port = probed_port(monitor, endpoint.port)
+        .ok_or_else(|| format!("missing: monitor `{name}` must know which port to probe"))?;
+    Ok(SocketAddr::new(endpoint.address, port))
 }
 
 /// A port on which the service can be expected to answer: the first one of the right protocol that it names.

@@ -21,8 +21,13 @@ pub(super) struct Monitors<'a> {
 
 impl Monitors<'_> {
     /// The monitor called `name`; one that is not there is noted at `path`.
-    pub(super) fn find(&self, name: &str, path: &str, report: &mut Report) -> Option<Arc<Monitor>> {
-        let index = report.take(|| format!("{path}.monitor"), self.names.find("monitor", name))?;
+    pub(super) fn find(
+        &self,
+        name: &str,
+        path: impl FnOnce() -> String,
+        report: &mut Report,
+    ) -> Option<Arc<Monitor>> {
+        let index = report.take(path, self.names.find("monitor", name))?;
         self.all.get(index).cloned()
     }
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use lbx_common::{
     abi::TABLE_SIZES,
-    api::{Config, EndpointSteering, Forwarding, Pool, Service},
+    api::{Config, EndpointSteering, Forwarding, GroupMonitor, Pool, Service},
 };
 
-use crate::config::model;
+use crate::config::model::{self, Check, Voice};
 
 use super::{Report, Seen, endpoint, monitor::Monitors, steering};
 
@@ -75,8 +75,8 @@ fn check_pool(
     monitors: &Monitors<'_>,
     report: &mut Report,
 ) -> model::Pool {
-    let monitor = pool.monitor.as_deref().and_then(|name| monitors.find(name, path, report));
-    if let (Some(monitor), Users { nat: Some(nat), dsr: Some(dsr) }) = (&monitor, users) {
+    let checks = checks(pool, path, monitors, report);
+    if let (Some(Check { monitor, .. }), Users { nat: Some(nat), dsr: Some(dsr) }) = (checks.first(), users) {
         let message = format!(
             "monitor `{}` would check the endpoints' addresses for service `{}`, which forwards by nat, and {} for \
              service `{}`, which forwards by dsr: give each of the two a pool of its own",
@@ -98,7 +98,7 @@ fn check_pool(
             report.note(format!("{path}.{field}"), format!("found {percent}, expected 0 to 100: {of}"));
         }
     }
-    if pool.panic_threshold > 0 && pool.monitor.is_none() {
+    if pool.panic_threshold > 0 && pool.monitors().next().is_none() {
         let message = "nothing can fail without a monitor: name one in `monitor`, or leave this out";
         report.note(format!("{path}.panic_threshold"), message);
     }
@@ -106,7 +106,7 @@ fn check_pool(
     report.names(&format!("{path}.endpoints"), "endpoint of a pool", all.iter().map(|e| e.name.as_str()));
     let mut origins = Seen::default();
     let mut endpoints = Vec::with_capacity(all.len());
-    let of_pool = endpoint::OfPool { pool, users, monitor: monitor.as_deref() };
+    let of_pool = endpoint::OfPool { pool, users, checks: &checks };
     for (index, endpoint) in all.iter().enumerate() {
         let here = format!("{path}.endpoints[{index}]");
         endpoints.extend(checker.check(endpoint, &of_pool, &here, report));
@@ -120,7 +120,7 @@ fn check_pool(
     }
     model::Pool {
         name: pool.name.clone(),
-        monitor,
+        checks,
         minimum_endpoints: pool.minimum_endpoints,
         load_shedding: pool.load_shedding,
         panic_threshold: pool.panic_threshold,
@@ -128,6 +128,45 @@ fn check_pool(
         table_size: table_size(pool),
         endpoints,
     }
+}
+
+/// The monitors of a pool, and what each counts.
+fn checks(pool: &Pool, path: &str, monitors: &Monitors<'_>, report: &mut Report) -> Vec<Check> {
+    if pool.monitor.is_some() && !pool.monitor_group.is_empty() {
+        let message = "the pool has a `monitor` as well: put it into the group, or leave one of the two out";
+        report.note(format!("{path}.monitor_group"), message);
+    }
+    if let Some(name) = &pool.monitor {
+        let monitor = monitors.find(name, || format!("{path}.monitor"), report);
+        return monitor.into_iter().map(|monitor| Check { monitor, voice: None }).collect();
+    }
+    let mut seen = Seen::default();
+    let mut checks = Vec::with_capacity(pool.monitor_group.len());
+    for (index, one) in pool.monitor_group.iter().enumerate() {
+        let here = format!("{path}.monitor_group[{index}]");
+        let monitor = monitors.find(&one.monitor, || format!("{here}.monitor"), report);
+        if let Some(first) = seen.before(one.monitor.as_str(), index) {
+            let message =
+                format!("`{}` is in {path}.monitor_group[{first}] already: name it once", one.monitor);
+            report.note(format!("{here}.monitor"), message);
+        }
+        if one.must_be_healthy && one.monitoring_only {
+            let message =
+                "one that counts for nothing cannot be one that must be healthy: leave one of the two out";
+            report.note(format!("{here}.monitoring_only"), message);
+        }
+        let voice = match one {
+            GroupMonitor { monitoring_only: true, .. } => Voice::Watches,
+            GroupMonitor { must_be_healthy: true, .. } => Voice::Must,
+            GroupMonitor { .. } => Voice::One,
+        };
+        checks.extend(monitor.map(|monitor| Check { monitor, voice: Some(voice) }));
+    }
+    if !pool.monitor_group.is_empty() && pool.monitor_group.iter().all(|one| one.monitoring_only) {
+        let message = "all of them are `monitoring_only`, so nothing could fail: let one count";
+        report.note(format!("{path}.monitor_group"), message);
+    }
+    checks
 }
 
 fn check_table_size(pool: &Pool, path: &str, report: &mut Report) {

@@ -121,7 +121,9 @@ fn latency(service: &Service, steering: &model::Steering, config: &Config, path:
         return;
     }
     for (index, &pool) in steering.pools.iter().enumerate() {
-        let Some(pool) = config.pools.get(pool).filter(|pool| pool.monitor.is_none()) else { continue };
+        let Some(pool) = config.pools.get(pool).filter(|pool| pool.monitors().next().is_none()) else {
+            continue;
+        };
         let message = format!(
             "pool `{}` has no monitor, and by `steering_policy: dynamic_latency` service `{}` goes by the round trips \
              of probes: give the pool one",

@@ -96,7 +96,7 @@ fn references_and_defaults_are_resolved() {
     let model = accepts(&[]);
     assert_eq!(model.pools[0].endpoints.iter().map(|endpoint| endpoint.vnet).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(model.services.iter().map(|service| service.steering.pools[0]).collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(model.pools[0].monitor.as_ref().unwrap().name, "m");
+    assert_eq!(model.pools[0].checks[0].monitor.name, "m");
     assert_eq!(model.pools[0].endpoints[0].weight, 100);
     let ports: Vec<_> = model.vnets.iter().map(|vnet| vnet.tunnels[0].port).collect();
     assert_eq!(ports, [0, 4789]);

@@ -140,7 +140,7 @@ impl<'a> Checker<'a> {
             }
             return None;
         };
-        let monitor = self.monitors.find(name, path, report);
+        let monitor = self.monitors.find(name, || at("monitor"), report);
         match probe_address {
             None => {
                 let message =

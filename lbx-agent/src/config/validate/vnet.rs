@@ -65,7 +65,7 @@ impl<'a> Users<'a> {
                         this.ipv6.insert((network, None));
                     }
                 }
-                if pool.monitor.is_some() && endpoint.enabled {
+                if pool.monitors().next().is_some() && endpoint.enabled {
                     this.probed.entry((network, family)).or_insert(Probed::Endpoint(pool, endpoint));
                 }
             }
@@ -101,8 +101,11 @@ enum Probed<'a> {
 
 impl fmt::Display for Probed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Endpoint(Pool { monitor, .. }, _) | Self::Tunnel(Tunnel { monitor, .. })) = self;
-        write!(f, "monitor `{}` checks ", monitor.as_deref().unwrap_or_default())?;
+        let monitor = match self {
+            Self::Endpoint(pool, _) => pool.monitors().next(),
+            Self::Tunnel(tunnel) => tunnel.monitor.as_deref(),
+        };
+        write!(f, "monitor `{}` checks ", monitor.unwrap_or_default())?;
         match self {
             Self::Endpoint(pool, endpoint) => {
                 write!(f, "endpoint `{}` of pool `{}`", endpoint.name, pool.name)

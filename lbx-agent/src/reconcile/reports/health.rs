@@ -79,7 +79,12 @@ impl Reconciler {
     fn pool_health(&self, pool: &Pool, panic: bool) -> PoolHealth {
         PoolHealth {
             pool: pool.name.clone(),
-            monitor: pool.monitor.as_ref().map(|monitor| monitor.name.clone()),
+            monitor: match pool.checks.as_slice() {
+                [] => None,
+                checks => {
+                    Some(checks.iter().map(|one| one.monitor.name.as_str()).collect::<Vec<_>>().join(","))
+                }
+            },
             state: self.pool_condition(pool, panic).to,
             panic,
             endpoints: pool.endpoints.iter().map(|endpoint| self.endpoint_health(pool, endpoint)).collect(),
@@ -98,7 +103,7 @@ impl Reconciler {
         if !endpoint.enabled {
             return HealthState::Disabled;
         }
-        if pool.monitor.is_none() {
+        if pool.checks.is_empty() {
             return HealthState::Healthy;
         }
         // Before its first probe an endpoint is as the agent found it in the kernel.
@@ -119,6 +124,7 @@ impl Reconciler {
             reason: seen.map(|seen| seen.reason.clone()).unwrap_or_default(),
             since_secs: seen.map(|seen| seen.since.elapsed().as_secs()),
             round_trip_us: seen.and_then(|seen| seen.round_trip_us),
+            monitors: self.monitor_healths(pool, &name),
             live_flows: entry.map(|(id, _)| self.sweeper.found.live.get(&id).copied().unwrap_or_default()),
             share_percent: entry.map(|(_, entry)| percent(share_of(entry))),
             drain: self.ids.get(&name).and_then(|&id| {

@@ -148,7 +148,7 @@ fn what_a_verdict_is_about_leaves_out_the_way_of_an_endpoint_and_not_that_of_a_t
     let moved = probed(&model(|config| {
         config["virtual_networks"][0]["tunnels"][0]["remote"] = json!("198.51.100.9");
     }));
-    assert_eq!(before[0], moved[0]);
-    let differ = before[1].iter().filter(|(name, one)| moved[1].get(*name) != Some(one));
+    assert_eq!(before.endpoints, moved.endpoints);
+    let differ = before.tunnels.iter().filter(|(name, one)| moved.tunnels.get(*name) != Some(one));
     assert_eq!(differ.map(|(name, _)| name.1.as_str()).collect::<Vec<_>>(), ["a"]);
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use lbx_common::api::{
-    Collection, Endpoint, HealthState, Monitor, MonitorKind, Pool, PoolHealth, Service, Tunnel, TunnelStatus,
-    VirtualNetwork,
+    Collection, Endpoint, GroupMonitor, HealthState, Monitor, MonitorKind, Pool, PoolHealth, Service, Tunnel,
+    TunnelStatus, VirtualNetwork,
 };
 use serde_json::Value;
 
@@ -130,7 +130,7 @@ fn monitor(monitor: &Monitor, facts: &Facts) -> Description {
     }
     text.line("Worst-case detection", &detection);
     text.member("worst_case_detection", detection);
-    let pools = facts.config.pools.iter().filter(|pool| pool.monitor.as_ref() == Some(&monitor.name));
+    let pools = facts.config.pools.iter().filter(|pool| pool.monitors().any(|name| name == monitor.name));
     let networks = facts.config.virtual_networks.iter();
     let tunnels = networks.flat_map(|network| network.tunnels.iter().map(move |tunnel| (network, tunnel)));
     let tunnels = tunnels.filter(|(_, tunnel)| tunnel.monitor.as_ref() == Some(&monitor.name));
@@ -180,7 +180,7 @@ fn asked(monitor: &Monitor) -> Vec<(&'static str, String)> {
 fn pool(pool: &Pool, facts: &Facts) -> Description {
     let mut text = Description::default();
     text.line("Pool", &pool.name);
-    text.line("Monitor", pool.monitor.as_deref().unwrap_or("none: enabled endpoints count as healthy"));
+    text.line("Monitor", monitors(pool));
     text.line("Minimum endpoints", pool.minimum_endpoints.to_string());
     text.line("Endpoint steering", pool.endpoint_steering.as_str());
     if let Some(micros) = pool_health(&pool.name, facts).and_then(|state| state.latency_us) {
@@ -243,6 +243,23 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
     text
 }
 
+/// What checks the endpoints of a pool.
+fn monitors(pool: &Pool) -> String {
+    let voice = |one: &GroupMonitor| match one {
+        GroupMonitor { monitoring_only: true, .. } => " (monitoring only)",
+        GroupMonitor { must_be_healthy: true, .. } => " (must be healthy)",
+        GroupMonitor { .. } => "",
+    };
+    match (&pool.monitor, pool.monitor_group.as_slice()) {
+        (Some(name), _) => name.clone(),
+        (None, []) => "none: enabled endpoints count as healthy".to_owned(),
+        (None, group) => {
+            let each: Vec<_> = group.iter().map(|one| format!("{}{}", one.monitor, voice(one))).collect();
+            each.join(", ")
+        }
+    }
+}
+
 fn endpoint(pool: &str, endpoint: &Endpoint, facts: &Facts) -> Description {
     let mut text = Description::default();
     text.line("Endpoint", format!("{pool}/{}", endpoint.name));
@@ -267,6 +284,22 @@ fn endpoint(pool: &str, endpoint: &Endpoint, facts: &Facts) -> Description {
             let left = health::drain_left(drain);
             text.line("Drain", format!("{left}; {} flows are pinned (`lbx-ctl flows`)", drain.pinned_flows));
         }
+        let mut monitors = Table::new(["MONITOR", "COUNTS", "STATE", "RTT", "REASON"]);
+        for one in &health.monitors {
+            let counts = match (one.must_be_healthy, one.monitoring_only) {
+                (true, _) => "alone",
+                (_, true) => "no",
+                _ => "yes",
+            };
+            monitors.row([
+                cell(&one.monitor),
+                cell(counts),
+                cell(one.state.as_str()),
+                maybe(one.round_trip_us.map(round_trip)),
+                cell(&one.reason),
+            ]);
+        }
+        text.table("Monitors", monitors);
         text.member("health", health);
     }
     let counters =

@@ -35,12 +35,12 @@ fn dsr_endpoints_are_probed_at_the_address_of_the_service() {
     let model = accepts(&with_dsr(&[]));
     assert_eq!(model.services[2].forwarding, lbx_common::api::Forwarding::Dsr);
     assert_eq!(model.services[0].forwarding, lbx_common::api::Forwarding::Nat);
-    let probe = |pool: usize| model.pools[pool].endpoints[0].probe.map(|target| target.to_string());
+    let probe = |pool: usize| model.pools[pool].endpoints[0].probes.first().map(ToString::to_string);
     assert_eq!(probe(0).as_deref(), Some("10.0.0.1:5432"));
     assert_eq!(probe(1), None);
     assert_eq!(probe(2).as_deref(), Some("203.0.113.7:443"));
     let model = accepts(&with_dsr(&[("/services/2/listen", json!(["tcp/any", "tcp/8000-8999"]))]));
-    assert_eq!(model.pools[2].endpoints[0].probe.unwrap().to_string(), "203.0.113.7:8000");
+    assert_eq!(model.pools[2].endpoints[0].probes[0].to_string(), "203.0.113.7:8000");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use lbx_common::api::MonitorKind;
 use serde_json::{Value, json};
 
 use super::{accepts, check, refuses};
+use crate::config::model::Voice;
 
 /// The monitor of the base, with more fields.
 fn monitor(fields: &Value) -> (&'static str, Value) {
@@ -130,7 +131,7 @@ fn the_port_that_is_probed_is_the_monitors_else_the_endpoints_else_the_usual_one
     ] {
         let probed = |changes: &[_]| {
             let model = check(changes).ok()?;
-            model.pools[0].endpoints[0].probe.map(|target| target.port())
+            model.pools[0].endpoints[0].probes.first().map(std::net::SocketAddr::port)
         };
         assert_eq!(probed(&[monitor(&fields)]), with_port, "{fields}");
         assert_eq!(
@@ -162,4 +163,56 @@ fn a_tunnel_is_probed_at_a_port_where_its_monitor_is_about_one() {
         "virtual_networks[0].tunnels[0].probe_port: monitor `m` is of type `icmp_ping`, which is about no port: leave it \
          out",
     );
+}
+
+/// The base with a group of these monitors at its first pool, of which there are m, n and o.
+fn group(group: &Value) -> [(&'static str, Value); 3] {
+    [
+        ("/monitors", json!([{"name": "m"}, {"name": "n", "port": 22}, {"name": "o", "type": "icmp_ping"}])),
+        ("/pools/0/monitor", Value::Null),
+        ("/pools/0/monitor_group", group.clone()),
+    ]
+}
+
+#[test]
+fn each_monitor_of_a_group_has_its_voice_and_its_port() {
+    let model = accepts(&group(&json!([
+        {"monitor": "m", "must_be_healthy": true}, {"monitor": "n"}, {"monitor": "o", "monitoring_only": true}])));
+    let pool = &model.pools[0];
+    let voices: Vec<_> = pool.checks.iter().map(|check| (check.monitor.name.as_str(), check.voice)).collect();
+    assert_eq!(voices, [("m", Some(Voice::Must)), ("n", Some(Voice::One)), ("o", Some(Voice::Watches))]);
+    let probes: Vec<_> = pool.endpoints[0].probes.iter().map(ToString::to_string).collect();
+    assert_eq!(probes, ["10.0.0.1:5432", "10.0.0.1:22", "10.0.0.1:0"]);
+    let alone = accepts(&[]);
+    assert_eq!(alone.pools[0].checks[0].voice, None);
+}
+
+#[test]
+fn a_group_names_monitors_once_and_lets_one_count() {
+    for (members, expected) in [
+        (json!([{"monitor": "x"}]), "pools[0].monitor_group[0].monitor: there is no monitor `x`"),
+        (
+            json!([{"monitor": "m"}, {"monitor": "n"}, {"monitor": "m", "must_be_healthy": true}]),
+            "pools[0].monitor_group[2].monitor: `m` is in pools[0].monitor_group[0] already: name it once",
+        ),
+        (
+            json!([{"monitor": "n"}, {"monitor": "m", "must_be_healthy": true, "monitoring_only": true}]),
+            "pools[0].monitor_group[1].monitoring_only: one that counts for nothing cannot be one that must be healthy",
+        ),
+        (
+            json!([{"monitor": "m", "monitoring_only": true}, {"monitor": "n", "monitoring_only": true}]),
+            "pools[0].monitor_group: all of them are `monitoring_only`, so nothing could fail: let one count",
+        ),
+    ] {
+        refuses(&group(&members), expected);
+    }
+    let [monitors, _, members] = group(&json!([{"monitor": "n"}]));
+    refuses(
+        &[monitors, members],
+        "pools[0].monitor_group: the pool has a `monitor` as well: put it into the group, or leave one of the two out",
+    );
+    // The port is missing for the one that needs it.
+    let mut without_port = group(&json!([{"monitor": "n"}, {"monitor": "m"}])).to_vec();
+    without_port.push(("/pools/0/endpoints/0/port", Value::Null));
+    refuses(&without_port, "pools[0].endpoints[0].port: missing: monitor `m` must know which port to probe");
 }
