@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
+use lbx_common::api::configuration_schema;
 use lbx_tests::{
     agent::{Agent, Source},
+    config,
     netns::Netns,
     process::finish,
     takes_long,
     topology::Topology,
+    world,
 };
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
@@ -55,6 +58,20 @@ async fn connect(mut client: TcpStream, socket: PathBuf) {
     let Ok(mut agent) = UnixStream::connect(socket).await else { return };
     // A side that hangs up ends it, and that is all there is to know.
     let _ = tokio::io::copy_bidirectional(&mut client, &mut agent).await;
+}
+
+#[test]
+fn what_the_tests_and_the_playground_configure_fits_the_schema_for_editors() {
+    let schema = jsonschema::options().should_validate_formats(true);
+    let schema = schema.build(configuration_schema().as_value()).unwrap();
+    for config in [config::whole(), config::of_both_families(), world::config()] {
+        let document = serde_json::to_value(config).unwrap();
+        let errors: Vec<String> = schema
+            .iter_errors(&document)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    }
 }
 
 #[test]
