@@ -71,6 +71,9 @@ impl Reconciler {
 
     /// Begins where the maps are: the pool that has a service's flows goes first until round trips say otherwise.
     pub(super) fn adopt_orders(&mut self) {
+        if by_latency(&self.model).next().is_none() {
+            return;
+        }
         let ids = plan::endpoint_ids(&self.model, &self.image);
         let reach = plan::Reach::new(&self.model, &self.image);
         for (service, listeners) in reach.of_services(&self.model).filter(|(one, _)| one.steering.by_latency)
