@@ -14,6 +14,7 @@ pub mod net;
 pub mod plan;
 pub mod privileges;
 pub mod reconcile;
+pub mod regions;
 pub mod service_manager;
 pub mod steer;
 pub mod store;

@@ -32,6 +32,7 @@ use crate::{
     net::{devices, netlink, next_hop, path_mtu, probe_path::LBX0},
     privileges,
     reconcile::{Found, Handle, Inputs, Kernel, KernelError, Outputs, Reconciler, Start},
+    regions::Reader as RegionReader,
     service_manager,
     store::{ConfigFile, Store, seed},
 };
@@ -82,14 +83,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let found = Found::look(&options.bpffs)?;
     let events = Events::default();
     let (handle, commands) = Handle::new(events.clone());
+    let stop = Stop::default();
+    let (read, changed_regions) = mpsc::unbounded_channel();
     let started = async {
-        let kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
+        let mut kernel = Kernel::open(&options.bpffs, &model, netlink.clone()).await?;
+        let maps = kernel.regions.take();
+        let (regions, reader) = RegionReader::spawn(maps, stop.checkers.clone(), read);
         let (adopted, known_routes) = (kernel.adopted, Arc::clone(&kernel.known_routes));
         let state_dir = options.state_dir.clone();
-        let start = Start { store, revision, model, kernel, state_dir, seed, events };
-        Ok::<_, KernelError>((Reconciler::start(start, outputs).await?, adopted, known_routes))
+        let start = Start { store, revision, model, kernel, state_dir, seed, events, regions };
+        Ok::<_, KernelError>((Reconciler::start(start, outputs).await?, reader, adopted, known_routes))
     };
-    let (reconciler, adopted, known_routes) = match started.await {
+    let (reconciler, mut regions, adopted, known_routes) = match started.await {
         Ok(started) => started,
         Err(error) => {
             // A start that fails leaves the kernel as it found it.
@@ -103,11 +108,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (observed, observations) = mpsc::channel(1024);
     let (resolved, next_hops) = mpsc::channel(1024);
     let (reload, reloads) = mpsc::channel(1);
-    let stop = Stop::default();
     let (heard, too_big) = mpsc::channel(64);
     let (told, changed_devices) = mpsc::channel(64);
-    let inputs =
-        Inputs { commands, observations, next_hops, too_big, devices: changed_devices, reload: reloads };
+    let inputs = Inputs {
+        commands,
+        observations,
+        next_hops,
+        too_big,
+        devices: changed_devices,
+        regions: changed_regions,
+        reload: reloads,
+    };
     let mut task = tokio::spawn(reconciler.run(stop.task.clone(), inputs));
     let mut health =
         HealthChecker::new(Some(LBX0.to_owned())).spawn(stop.checkers.clone(), targets_seen, observed);
@@ -129,6 +140,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ended = &mut watcher => Err(unexpected("the next-hop watcher", ended)),
         ended = &mut routes => Err(unexpected("the watcher of routes", ended)),
         ended = &mut listener => Err(unexpected("the listener for what routers say", ended)),
+        ended = &mut regions => Err(unexpected("the reader of regions", ended)),
         ended = &mut devices => Err(unexpected("the watcher of devices", ended)),
         ended = &mut server => Err(unexpected("the API", ended)),
     };
@@ -141,6 +153,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     finish("the watcher of routes", routes).await;
     finish("the listener for what routers say", listener).await;
     finish("the watcher of devices", devices).await;
+    finish("the reader of regions", regions).await;
     stop.task.cancel();
     finish("the data plane task", task).await;
     if options.detach_on_exit {

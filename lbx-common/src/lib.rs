@@ -33,6 +33,7 @@ pub mod pins;
 pub mod pipeline;
 pub mod policy;
 pub mod reason;
+pub mod region;
 pub mod routes;
 pub mod select;
 pub mod tables;

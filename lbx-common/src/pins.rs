@@ -39,6 +39,10 @@ pub struct Flow {
     pub flags: u32,
     /// Not 0 = it is a packet that an ICMP error is about.
     pub quoted: u32,
+    /// Index in `TRACKING` of the listener, or of what it is to the client's region.
+    pub tracking: u32,
+    /// The same of the region that the client was in before; 0 = it is in the same.
+    pub tracking_before: u32,
     /// 0.
     pub spare: u32,
 }

@@ -10,11 +10,12 @@
 
 use crate::{
     abi::{
-        ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, EndpointEntry, ListenerValue, SEQUENCE_LENGTH, TRACKING_EVERY,
+        ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, EndpointEntry, SEQUENCE_LENGTH, TRACKING_EVERY,
         TRACKING_REHASHED, Target,
     },
     hash::{mix, scale, source_hash},
     ip::IpAddress,
+    region::Place,
     tables::Tables,
 };
 
@@ -32,26 +33,22 @@ pub fn table_hash<A: IpAddress>(target: Target, source: A, flow_hash: u32, seed:
 
 /// The endpoint for every packet of a flow, with its id, where hash and table say it; `hash` is [`table_hash`].
 #[inline(always)]
-pub fn steady<'a, T: Tables>(
-    tables: &'a T,
-    listener: &ListenerValue,
-    hash: u32,
-) -> Option<(u16, &'a EndpointEntry)> {
-    let target = listener.target;
-    if target.slots() == 0 {
+pub fn steady<'a, T: Tables>(tables: &'a T, place: &Place, hash: u32) -> Option<(u16, &'a EndpointEntry)> {
+    let target = place.target;
+    if target.slots() == 0 || place.before != 0 {
         return None;
     }
     let base = tables.slot(target, scale(hash, target.slots()))?;
     let endpoint = tables.endpoint(u32::from(base))?;
     let steady = endpoint.state & (ENDPOINT_TAKES_NEW | ENDPOINT_TRACKED) == ENDPOINT_TAKES_NEW
-        && (!target.is_tracked() || agrees_with_previous(tables, listener.id, base, hash));
+        && (!target.is_tracked() || agrees_with_previous(tables, place.tracking, base, hash));
     steady.then_some((base, endpoint))
 }
 
 /// Whether a change of the table leaves a slot as it was, and nothing else speaks against it.
 #[inline(always)]
-fn agrees_with_previous<T: Tables>(tables: &T, listener: u32, base: u16, hash: u32) -> bool {
-    let Some(tracking) = tables.tracking(listener) else { return false };
+fn agrees_with_previous<T: Tables>(tables: &T, tracking: u32, base: u16, hash: u32) -> bool {
+    let Some(tracking) = tables.tracking(tracking) else { return false };
     if tracking.flags & (TRACKING_EVERY | TRACKING_REHASHED) != 0 {
         return false;
     }

@@ -13,6 +13,7 @@ use crate::{
     bytes::{Address, Be16, Be32},
     ip::IpAddress,
     pins::Flow,
+    region::Place,
     track::Event,
     transport::Ports,
 };
@@ -123,6 +124,8 @@ pub trait Tables {
     fn look_into(&self, flow: &Flow) -> Option<&Flow>;
     /// What was kept last.
     fn looked_into(&self) -> Option<&Flow>;
+    /// Says of the flow that was kept last what its listener is to it.
+    fn place_flow(&self, place: Place);
     /// A half-open flow.
     fn half_open(&self, flow: &FlowKey) -> Option<HalfOpen>;
     /// Remembers a flow as half-open.
@@ -159,6 +162,8 @@ pub trait Tables {
     fn policy(&self, listener: u32) -> Option<&PolicyEntry>;
     /// The verdict of the longest prefix in a list that an address is in, which is given as its words.
     fn verdict<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32>;
+    /// The region of the longest prefix in a list that an address is in, likewise.
+    fn region<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32>;
     /// A bucket of flows that may begin.
     fn limit(&self, index: u32) -> Option<u64>;
     /// Sets one.

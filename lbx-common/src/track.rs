@@ -17,8 +17,8 @@ pub use self::replies::confirm;
 use crate::{
     abi::{
         ENDPOINT_DOWN, ENDPOINT_TAKES_NEW, ENDPOINT_USABLE, EndpointEntry, HALF_OPEN_ANSWERED, HalfOpen,
-        Host, LISTENER_DSR, LISTENER_KEEPS, LISTENER_UNTRACKED, Pin, TRACKING_AFFINITY, TRACKING_ALWAYS,
-        TRACKING_FULL, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
+        Host, LISTENER_DSR, LISTENER_KEEPS, LISTENER_UNTRACKED, NODE_REGIONS_CLOSING, Pin, TRACKING_AFFINITY,
+        TRACKING_ALWAYS, TRACKING_FULL, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
     },
     affinity,
     bytes::Be16,
@@ -73,7 +73,7 @@ const REFRESH_NS: u64 = 1_000_000_000;
 pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
     let quoted = flow.quoted != 0;
     let listener = &flow.listener;
-    let (Some(node), Some(tracking)) = (tables.node(), tables.tracking(listener.id)) else { return NOBODY };
+    let (Some(node), Some(tracking)) = (tables.node(), tables.tracking(flow.tracking)) else { return NOBODY };
     tables.count_flow(Event::Tracked);
     let target = listener.target;
     let slot = scale(table_hash(target, client::<A>(flow), flow.more, &node.seed), target.slots());
@@ -136,8 +136,7 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
     }
     // UDP does not say whether a flow begins. While those from before the change may still be there, all that are
     // not known count as such.
-    let before =
-        flow.udp() && guess_usable && is_recent(tables, tracking, guess, flow.now_ns, node.udp_idle_ns);
+    let before = flow.udp() && guess_usable && is_recent(tables, flow, tracking, guess);
     let chosen = if before { guess } else { fresh };
     let always = tracking.flags & TRACKING_ALWAYS != 0;
     // Also where a pin of an older connection with the same ports stands in the way, maybe only when its endpoint is
@@ -151,13 +150,24 @@ pub fn owner<A: IpAddress, T: Tables>(tables: &T, flow: &Flow) -> u32 {
 
 /// Where a flow lives of which nothing is remembered; `hash` is its hash.
 #[inline(never)]
-fn guess<A: IpAddress, T: Tables>(
-    tables: &T,
+fn guess<'a, A: IpAddress, T: Tables>(
+    tables: &'a T,
     flow: &Flow,
     hash: u32,
-    tracking: &TrackingEntry,
-    base: u32,
+    mut tracking: &'a TrackingEntry,
+    mut base: u32,
 ) -> u32 {
+    // Of a client that is in another region now, where one lives that is in its region from before.
+    if flow.tracking_before != 0
+        && let Some(node) = tables.node()
+        && node.flags & NODE_REGIONS_CLOSING == 0
+        && let Some(before) = tables.tracking(flow.tracking_before)
+        && before.current.slots() != 0
+    {
+        let hash = table_hash(before.current, client::<A>(flow), hash, &node.seed);
+        base = owner_in(tables, before.current, scale(hash, before.current.slots()));
+        tracking = before;
+    }
     let previous = tracking.previous;
     if tracking.flags & TRACKING_OPEN == 0 || previous.slots() == 0 {
         return base;
@@ -223,10 +233,13 @@ fn owner_in<T: Tables>(tables: &T, target: Target, slot: u32) -> u32 {
 
 /// Whether flows of UDP may be alive that began before the last change in a slot.
 #[inline(always)]
-fn is_recent<T: Tables>(tables: &T, tracking: &TrackingEntry, guess: u32, now_ns: u64, idle_ns: u64) -> bool {
-    let within = |since_ns: u64| since_ns != 0 && now_ns.saturating_sub(since_ns) < idle_ns;
+fn is_recent<T: Tables>(tables: &T, flow: &Flow, tracking: &TrackingEntry, guess: u32) -> bool {
+    let Some(node) = tables.node() else { return false };
+    let within = |since_ns: u64| since_ns != 0 && flow.now_ns.saturating_sub(since_ns) < node.udp_idle_ns;
     let since = tables.endpoint(guess).map_or(0, |endpoint| endpoint.since_ns);
-    within(since) || tracking.flags & TRACKING_OPEN != 0 && within(tracking.opened_ns)
+    within(since)
+        || tracking.flags & TRACKING_OPEN != 0 && within(tracking.opened_ns)
+        || flow.tracking_before != 0 && within(node.regions_opened_ns)
 }
 
 /// Whether a packet that does not begin a flow may go to an endpoint. Established TCP stays also on one that is

@@ -59,6 +59,10 @@ static POLICIES: Array<PolicyEntry, 1, MAPPED> = Array::new();
 static PREFIXES_V4: LpmTrie<PrefixV4, u32, 1> = LpmTrie::new();
 #[btf_map]
 static PREFIXES_V6: LpmTrie<PrefixV6, u32, 1> = LpmTrie::new();
+#[btf_map]
+static REGIONS_V4: LpmTrie<PrefixV4, u32, 1> = LpmTrie::new();
+#[btf_map]
+static REGIONS_V6: LpmTrie<PrefixV6, u32, 1> = LpmTrie::new();
 /// Written by the programs alone, on all CPUs.
 #[btf_map]
 static LIMITS: Array<u64, 1> = Array::new();
@@ -354,6 +358,26 @@ pub fn verdict_v6([list, a, b, c, d]: [u32; 5]) -> Option<u32> {
         &*place.cast::<Key<PrefixV6>>()
     };
     PREFIXES_V6.get(key).copied()
+}
+
+/// The region of a [`PrefixV4`], as [`verdict_v4`] gets it.
+#[inline(always)]
+pub fn region_v4([list, address]: [u32; 2]) -> Option<u32> {
+    let key = [size_of::<PrefixV4>() as u32 * u8::BITS, list, address];
+    // SAFETY: as above.
+    REGIONS_V4.get(unsafe { &*(&raw const key).cast::<Key<PrefixV4>>() }).copied()
+}
+
+/// The same by a [`PrefixV6`].
+#[inline(always)]
+pub fn region_v6([list, a, b, c, d]: [u32; 5]) -> Option<u32> {
+    let place = PREFIX.get_ptr_mut(0)?;
+    // SAFETY: as above.
+    let key = unsafe {
+        *place = [size_of::<PrefixV6>() as u32 * u8::BITS, list, a, b, c, d];
+        &*place.cast::<Key<PrefixV6>>()
+    };
+    REGIONS_V6.get(key).copied()
 }
 
 /// A bucket of flows that may begin.

@@ -11,6 +11,7 @@ use lbx_common::{
     ip::IpAddress,
     pins::Flow,
     reason::DropReason,
+    region::Place,
     tables::{Carry, Direction, Route, RouteQuery, Tables},
     track::Event,
     transport::Ports,
@@ -194,6 +195,8 @@ impl Tables for KernelTables {
         place.more = flow.more;
         place.flags = flow.flags;
         place.quoted = flow.quoted;
+        place.tracking = flow.tracking;
+        place.tracking_before = flow.tracking_before;
         place.now_ns = self.now_ns();
         place.hash = place.key.hash(&maps::node()?.pin_seed);
         Some(place)
@@ -203,6 +206,16 @@ impl Tables for KernelTables {
     fn looked_into(&self) -> Option<&Flow> {
         // SAFETY: as above.
         maps::flow().map(|place| unsafe { &*place })
+    }
+
+    #[inline(always)]
+    fn place_flow(&self, at: Place) {
+        let Some(place) = maps::flow() else { return };
+        // SAFETY: as above; nobody holds what was kept while this is said of it.
+        let place = unsafe { &mut *place };
+        place.listener.target = at.target;
+        place.tracking = at.tracking;
+        place.tracking_before = at.before;
     }
 
     #[inline(always)]
@@ -292,6 +305,15 @@ impl Tables for KernelTables {
             return maps::verdict_v4([list, a]);
         }
         maps::verdict_v6([list, a, b, second as u32, (second >> 32) as u32])
+    }
+
+    #[inline(always)]
+    fn region<A: IpAddress>(&self, list: u32, [first, second]: [u64; 2]) -> Option<u32> {
+        let (a, b) = (first as u32, (first >> 32) as u32);
+        if !A::V6 {
+            return maps::region_v4([list, a]);
+        }
+        maps::region_v6([list, a, b, second as u32, (second >> 32) as u32])
     }
 
     #[inline(always)]

@@ -86,6 +86,7 @@ fn of_plans(plans: &[VnetPlan], families: &[Family]) -> Config {
                 ipv6: over_ipv6.then_some(LBX_UNDERLAY_V6),
             },
             hash_seed: Some(HASH_SEED.to_owned()),
+            ..Node::default()
         },
         virtual_networks: plans.iter().map(|plan| virtual_network(plan, families)).collect(),
         monitors: vec![Monitor {

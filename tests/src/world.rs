@@ -1,11 +1,15 @@
 //! A configuration with everything in it, for tests that run single packets: a virtual network for each
 //! encapsulation over each outer family, all with the same private addresses, and services in both families.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, LazyLock},
+};
 
+use lbx_agent::regions::RegionList;
 use lbx_common::api::{
     self, AttachMode, Config, Endpoint, Forwarding, Inner, Interface, Listen, NoEndpoint, Node, Pool, Ports,
-    ProbeSource, Protocol, Role, Service, Tunnel, TunnelSource, VirtualNetwork,
+    ProbeSource, Protocol, Region, Role, Service, SteeringPolicy, Tunnel, TunnelSource, VirtualNetwork,
 };
 
 use crate::{
@@ -167,6 +171,37 @@ pub fn config() -> Config {
     config
 }
 
+/// Which addresses are in which region: those of the labs' network, and some of everywhere.
+pub fn regions() -> Arc<RegionList> {
+    static LIST: LazyLock<Arc<RegionList>> = LazyLock::new(|| {
+        let text = "192.0.2.0/25,near\n192.0.2.2/31,here\n192.0.2.128/26,far\n0.0.0.0/2,far\n64.0.0.0/3,near\n\
+                    2001:db8:2::/64,near\n2001:db8:2::2/127,here\n2000::/16,far\n";
+        Arc::new(RegionList::parse(text.as_bytes()).expect("each line is right"))
+    });
+    Arc::clone(&LIST)
+}
+
+/// Has every service of a configuration send clients of two of these regions to pools of their own, each of one of
+/// its endpoints.
+pub fn tell_regions_apart(config: &mut Config) {
+    config.node.regions_file = Some("/of/the/lab".into());
+    config.regions =
+        ["near", "far", "here"].map(|name| Region { name: name.to_owned(), location: None }).into();
+    let mut more = Vec::new();
+    for service in &mut config.services {
+        let Some(pool) = config.pools.iter().find(|pool| service.pools.first() == Some(&pool.name)) else {
+            continue;
+        };
+        service.steering_policy = SteeringPolicy::Geo;
+        for (region, endpoint) in ["near", "far"].into_iter().zip(&pool.endpoints) {
+            let name = format!("{}-{region}", service.name);
+            service.region_pools.insert(region.to_owned(), vec![name.clone()]);
+            more.push(Pool { name, endpoints: vec![endpoint.clone()], ..pool.clone() });
+        }
+    }
+    config.pools.append(&mut more);
+}
+
 /// The node: tunnels over both families.
 pub fn node() -> Node {
     let interface = |name: &str, role| Interface { name: name.to_owned(), role, mode: AttachMode::Native };
@@ -174,6 +209,7 @@ pub fn node() -> Node {
         interfaces: vec![interface(PUBLIC_DEVICE, Role::Public), interface(UNDERLAY_DEVICE, Role::Underlay)],
         tunnel_source: TunnelSource { ipv4: Some(LBX_UNDERLAY), ipv6: Some(LBX_UNDERLAY_V6) },
         hash_seed: Some("6c62782d746573742d73656564202020".to_owned()),
+        ..Node::default()
     }
 }
 

@@ -99,6 +99,9 @@ impl Random {
         service.pools.push(name);
         service.steering_policy = self.pick(&[SteeringPolicy::Failover, SteeringPolicy::Random]);
         config.pools.push(spare);
+        if self.one_in(2) {
+            world::tell_regions_apart(config);
+        }
     }
 
     fn down(&mut self, config: &Config) -> Vec<(String, String)> {

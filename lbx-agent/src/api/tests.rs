@@ -142,6 +142,7 @@ impl Control for FakeAgent {
             tunnels: Vec::new(),
             maps: Vec::new(),
             changes: Vec::new(),
+            regions: None,
         })
     }
 }

@@ -6,8 +6,9 @@
 //! no configuration.
 
 use lbx_common::api::{
-    Config, Endpoint, GroupMonitor, Interface, Limits, Mistake, Monitor, Node, Pool, ProbeSource,
-    RandomSteering, RateLimit, Service, SessionAffinity, Timers, Tunnel, TunnelSource, VirtualNetwork,
+    Config, Endpoint, GroupMonitor, Interface, Limits, Location, Mistake, Monitor, Node, Pool, ProbeSource,
+    RandomSteering, RateLimit, Region, Service, SessionAffinity, Timers, Tunnel, TunnelSource,
+    VirtualNetwork,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -126,11 +127,13 @@ shapes! {
     ProbeSource: {}, {};
     Tunnel: {"name": "a", "encap": "gre", "remote": "192.0.2.1"}, {};
     Monitor: {"name": "a"}, {"header": {"*": ["a"]}};
-    Pool: {"name": "a"}, {};
     GroupMonitor: {"monitor": "a"}, {};
+    Region: {"name": "a"}, {};
+    Location: {"latitude": 0, "longitude": 0}, {};
+    Pool: {"name": "a"}, {};
     Endpoint: {"name": "a", "virtual_network": "a", "address": "192.0.2.1"}, {"tunnels": ["a"]};
     Service: {"name": "a", "address": "192.0.2.1", "listen": ["tcp/1"], "pools": ["a"]},
-        {"allow": ["::/0"], "deny": ["::/0"]};
+        {"allow": ["::/0"], "deny": ["::/0"], "region_pools": {"*": ["a"]}};
     RandomSteering: {}, {};
     RateLimit: {}, {};
     SessionAffinity: {}, {};
@@ -150,18 +153,27 @@ impl Decoder {
         let timers = self.child(&mut fields, "", "timers", Self::object);
         let virtual_networks = self.list(&mut fields, "", "virtual_networks", Self::virtual_network);
         let monitors = self.list(&mut fields, "", "monitors", Self::object);
+        let regions = self.list(&mut fields, "", "regions", Self::region);
         let pools = self.list(&mut fields, "", "pools", Self::pool);
         let services = self.list(&mut fields, "", "services", Self::service);
         let config: Config = self.object(Value::Object(fields), "")?;
-        Some(Config { node, limits, timers, virtual_networks, monitors, pools, services, ..config })
+        Some(Config { node, limits, timers, virtual_networks, monitors, regions, pools, services, ..config })
     }
 
     fn node(&mut self, value: Value, path: &str) -> Option<Node> {
         let mut fields = self.fields(value, path)?;
         let interfaces = self.list(&mut fields, path, "interfaces", Self::object);
         let tunnel_source = self.child(&mut fields, path, "tunnel_source", Self::object);
+        let location = self.optional(&mut fields, path, "location");
         let node: Node = self.object(Value::Object(fields), path)?;
-        Some(Node { interfaces, tunnel_source, ..node })
+        Some(Node { interfaces, tunnel_source, location, ..node })
+    }
+
+    fn region(&mut self, value: Value, path: &str) -> Option<Region> {
+        let mut fields = self.fields(value, path)?;
+        let location = self.optional(&mut fields, path, "location");
+        let region: Region = self.object(Value::Object(fields), path)?;
+        Some(Region { location, ..region })
     }
 
     pub(super) fn virtual_network(&mut self, value: Value, path: &str) -> Option<VirtualNetwork> {
@@ -176,8 +188,9 @@ impl Decoder {
         let mut fields = self.fields(value, path)?;
         let monitor_group = self.list(&mut fields, path, "monitor_group", Self::object);
         let endpoints = self.list(&mut fields, path, "endpoints", Self::object);
+        let location = self.optional(&mut fields, path, "location");
         let pool: Pool = self.object(Value::Object(fields), path)?;
-        Some(Pool { monitor_group, endpoints, ..pool })
+        Some(Pool { monitor_group, endpoints, location, ..pool })
     }
 
     pub(super) fn service(&mut self, value: Value, path: &str) -> Option<Service> {

@@ -16,6 +16,7 @@ pub fn diff(before: &Config, after: &Config) -> Result<Vec<Change>, serde_json::
         ("node", to_value(&before.node)?, to_value(&after.node)?),
         ("limits", to_value(&before.limits)?, to_value(&after.limits)?),
         ("timers", to_value(&before.timers)?, to_value(&after.timers)?),
+        ("regions", to_value(&before.regions)?, to_value(&after.regions)?),
     ];
     for (section, old, new) in fixed {
         if old != new {

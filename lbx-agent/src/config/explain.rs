@@ -115,7 +115,7 @@ fn describe(value: &Value) -> String {
 }
 
 /// `text`, cut where it is too long for a message.
-pub(super) fn shorten(text: &str) -> String {
+pub fn shorten(text: &str) -> String {
     if text.chars().count() <= MAX_QUOTED {
         return text.to_owned();
     }

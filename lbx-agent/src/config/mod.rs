@@ -19,6 +19,8 @@ use lbx_common::api::{Config, Mistake};
 
 pub use decode::{decode, decode_object};
 pub use diff::diff;
+pub(crate) use explain::shorten;
+pub(crate) use names::check as check_name;
 pub use object::Object;
 pub use sources::{Sources, sources_of};
 pub use validate::validate;

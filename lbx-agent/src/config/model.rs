@@ -3,6 +3,7 @@
 //! Only the validator makes a `Model`, so whoever holds one need not check it again.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -184,13 +185,37 @@ pub struct Steering {
     pub weights: Option<Vec<u8>>,
     /// Whether the round trips of their probes say which goes first.
     pub by_latency: bool,
+    /// What clients of a region have instead of `pools`, by the region's id.
+    pub regions: BTreeMap<u32, RegionPools>,
+}
+
+/// The pools of a region's clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionPools {
+    /// Name of the region.
+    pub name: String,
+    /// The pools, in order; there is one at least.
+    pub pools: Vec<usize>,
 }
 
 impl Steering {
     /// All pools that may get flows, each once.
     pub fn all(&self) -> impl Iterator<Item = usize> {
-        let fallback = self.fallback.filter(|pool| !self.pools.contains(pool));
-        self.pools.iter().copied().chain(fallback)
+        let listed = self.listed();
+        let fallback = self.fallback.filter(|pool| !listed.contains(pool));
+        listed.into_iter().chain(fallback)
+    }
+
+    /// The pools that may get flows while they are up, each once.
+    pub fn listed(&self) -> Vec<usize> {
+        let of_regions = self.regions.values().flat_map(|region| &region.pools);
+        let mut seen = BTreeSet::new();
+        self.pools.iter().chain(of_regions).copied().filter(|&pool| seen.insert(pool)).collect()
+    }
+
+    /// The order of pools for the clients of a region; 0 is none.
+    pub fn of_region(&self, region: u32) -> &[usize] {
+        self.regions.get(&region).map_or(&self.pools, |region| &region.pools)
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) fn join(path: &str, field: &str) -> String {
 }
 
 /// Whether `name` is one that an object may have; else what is wrong with it.
-pub(super) fn check(name: &str) -> Result<(), String> {
+pub fn check(name: &str) -> Result<(), String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     if starts_well && name.chars().all(inner) && name.len() <= MAX_CHARS {

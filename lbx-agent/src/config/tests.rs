@@ -68,7 +68,7 @@ services:
 ",
         &[
             "line 2, column 1: nodes: unknown field `nodes`: this object has `version`, `node`, `limits`, `timers`, \
-             `virtual_networks`, `monitors`, `pools`, `services`. Did you mean `node`?",
+             `virtual_networks`, `monitors`, `regions`, `pools`, `services`. Did you mean `node`?",
             "line 4, column 18: virtual_networks[0].vni: found the number -1, expected a whole number from 0 to \
              4294967295",
             "line 4, column 47: virtual_networks[0].tunnels[0].encap: unknown value `ipip`: write `gre`, `gre-udp`, `vxlan` or \
@@ -168,7 +168,8 @@ fn a_field_given_twice_is_a_mistake_beside_the_others() {
         &[
             "line 4, column 5: pools[0].name: `name` was given before, in line 3: keep one",
             "line 5, column 5: pools[0].size: unknown field `size`: this object has `name`, `monitor`, `monitor_group`, \
-             `minimum_endpoints`, `load_shedding`, `panic_threshold`, `endpoint_steering`, `table_size`, `endpoints`.",
+             `minimum_endpoints`, `load_shedding`, `panic_threshold`, `endpoint_steering`, `location`, `table_size`, \
+             `endpoints`.",
             "line 6, column 1: version: `version` was given before, in line 1: keep one",
         ],
     );

@@ -106,9 +106,12 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     let clear_list = |(&id, list): (&u32, &Arc<PrefixList>)| Step::ClearPrefixes(id, list.clone());
     let mut steps: Vec<Step> = unused.into_iter().map(clear_list).collect();
     set(&from.addresses, &to.addresses, &mut steps, |&address, &id| Step::Address(address, id));
-    // Another seed is another hash for every packet: it comes when the listeners know of the one before.
-    let reseeded = from.node.abi != 0 && from.node.seed != to.node.seed;
-    let node = NodeEntry { seed: if reseeded { from.node.seed } else { to.node.seed }, ..to.node };
+    // Another seed is another hash for every packet, and another list of regions another table for some: they come when
+    // the listeners know of those before.
+    let lists = |node: &NodeEntry| (node.seed, node.regions, node.regions_before);
+    let comes_late = from.node.abi != 0 && lists(&from.node) != lists(&to.node);
+    let NodeEntry { seed, regions, regions_before, .. } = if comes_late { from.node } else { to.node };
+    let node = NodeEntry { seed, regions, regions_before, ..to.node };
     if from.node != node {
         steps.push(Step::Node(node));
     }
@@ -129,7 +132,7 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     set(&from.tracking, &to.tracking, &mut steps, |&id, &entry| Step::Tracking(id, entry));
     set(&from.listeners, &to.listeners, &mut steps, |&key, &value| Step::Listener(key, value));
 
-    if reseeded {
+    if comes_late {
         steps.push(Step::Node(to.node));
     }
     let before = steps.len();

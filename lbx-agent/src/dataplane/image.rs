@@ -84,6 +84,20 @@ impl Image {
         })
     }
 
+    /// What each listener is to clients of a region: ids of both, and the value.
+    pub fn regional_values(&self) -> impl Iterator<Item = (u32, u32, ListenerValue)> {
+        self.listeners.iter().filter_map(|(key, words)| {
+            let ListenerKey::Region { listener, region } = *key else { return None };
+            Some((listener, region, ListenerValue::from_words(*words)))
+        })
+    }
+
+    /// The value of each listener, and of what it is to clients of regions.
+    pub fn tracked_values(&self) -> impl Iterator<Item = ListenerValue> {
+        let of_regions = self.regional_values().map(|(.., value)| value);
+        self.listener_values().map(|(.., value)| value).chain(of_regions)
+    }
+
     /// Each block of ports of what endpoints send, with what it is the reply of.
     pub fn reply_values(&self) -> impl Iterator<Item = (ReplyKey, ReplyValue)> {
         let ports = self.replies.iter().filter(|(key, _)| matches!(key, ReplyKey::Ports { .. }));
@@ -92,7 +106,7 @@ impl Image {
 
     /// The lookup tables that listeners point at, and those before a change that is under way.
     fn targets(&self) -> impl Iterator<Item = Target> {
-        let current = self.listener_values().map(|(.., value)| value.target);
+        let current = self.tracked_values().map(|value| value.target);
         let previous = self.tracking.values().map(|entry| entry.previous);
         current.chain(previous).filter(|target| target.slots() != 0)
     }

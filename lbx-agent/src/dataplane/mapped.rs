@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     num::NonZeroUsize,
     os::fd::AsFd,
     ptr::NonNull,
@@ -19,6 +20,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use super::{
     memory::{MapId, Memory},
     prefixes::{KernelPrefixes, PrefixLists, PrefixesError},
+    regions::RegionMaps,
 };
 
 /// A map could not be mapped.
@@ -33,6 +35,7 @@ pub struct MapError {
 pub struct KernelMemory {
     maps: BTreeMap<MapId, Mapping>,
     prefixes: KernelPrefixes,
+    regions: Option<RegionMaps>,
     writes: u64,
 }
 
@@ -81,8 +84,12 @@ impl Drop for Region {
 }
 
 impl KernelMemory {
-    /// Maps the given maps, read-only.
-    pub fn new(maps: Vec<(MapId, MapData, u32)>, prefixes: KernelPrefixes) -> Result<Self, MapError> {
+    /// Maps the given maps, read-only. An older layout has no regions.
+    pub fn new(
+        maps: Vec<(MapId, MapData, u32)>,
+        prefixes: KernelPrefixes,
+        regions: Option<RegionMaps>,
+    ) -> Result<Self, MapError> {
         let mut mapped = BTreeMap::new();
         for (id, data, elements) in maps {
             let words = elements as usize * id.words();
@@ -90,7 +97,7 @@ impl KernelMemory {
                 .map_err(|source| MapError { map: id.name(), source })?;
             mapped.insert(id, Mapping { data, region, elements, writable: false });
         }
-        Ok(Self { maps: mapped, prefixes, writes: 0 })
+        Ok(Self { maps: mapped, prefixes, regions, writes: 0 })
     }
 }
 
@@ -171,5 +178,9 @@ impl Memory for KernelMemory {
     fn remove_prefix(&mut self, list: u32, prefix: Prefix) -> Result<(), PrefixesError> {
         self.writes += 1;
         self.prefixes.remove(list, prefix)
+    }
+
+    fn region(&self, list: u32, address: IpAddr) -> Option<u32> {
+        self.regions.as_ref()?.region(list, address)
     }
 }

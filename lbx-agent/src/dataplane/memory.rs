@@ -3,7 +3,7 @@
 #[cfg(test)]
 pub mod interfered;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use lbx_common::{
     abi::{
@@ -15,6 +15,7 @@ use lbx_common::{
 };
 
 use super::prefixes::{self, PrefixLists, PrefixesError};
+use crate::regions::RegionList;
 
 /// A map that the agent writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +153,9 @@ pub trait Memory {
     /// Removes a prefix of a list.
     fn remove_prefix(&mut self, list: u32, prefix: Prefix) -> Result<(), PrefixesError>;
 
+    /// The region of the longest prefix in a list of regions that an address is in.
+    fn region(&self, list: u32, address: IpAddr) -> Option<u32>;
+
     /// An element as a value.
     fn read<T: Words<N>, const N: usize>(&self, map: MapId, element: u32) -> T {
         let start = element as usize * N;
@@ -175,14 +179,20 @@ pub trait Memory {
 pub struct FakeMemory {
     maps: BTreeMap<MapId, Vec<u64>>,
     prefixes: PrefixLists,
+    regions: BTreeMap<u32, Arc<RegionList>>,
     writes: u64,
 }
 
 impl FakeMemory {
+    /// Keeps a list of regions.
+    pub fn put_regions(&mut self, list: Arc<RegionList>) {
+        self.regions.insert(list.id(), list);
+    }
+
     /// Maps with as many elements as `elements` says.
     pub fn new(elements: impl Fn(MapId) -> u32) -> Self {
         let maps = MapId::ALL.map(|map| (map, vec![0; elements(map) as usize * map.words()]));
-        Self { maps: maps.into(), prefixes: PrefixLists::default(), writes: 0 }
+        Self { maps: maps.into(), prefixes: PrefixLists::default(), regions: BTreeMap::new(), writes: 0 }
     }
 }
 
@@ -231,5 +241,9 @@ impl Memory for FakeMemory {
         prefixes::remove(&mut self.prefixes, list, prefix);
         self.writes += 1;
         Ok(())
+    }
+
+    fn region(&self, list: u32, address: IpAddr) -> Option<u32> {
+        self.regions.get(&list)?.find(address).map(|(_, region)| region)
     }
 }

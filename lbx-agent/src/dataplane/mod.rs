@@ -15,6 +15,7 @@ mod memory;
 mod pins;
 mod prefixes;
 mod programs;
+mod regions;
 mod renew;
 mod routes;
 
@@ -30,5 +31,6 @@ pub use memory::{FakeMemory, MapId, Memory};
 pub use pins::{PinError, Pins};
 pub use prefixes::{KernelPrefixes, PrefixList, PrefixLists, PrefixesError};
 pub use programs::{LoadError, Loaded, OBJECT, Remembered, Sizes, load};
+pub use regions::RegionMaps;
 pub use renew::Before;
 pub use routes::KnownRoutes;

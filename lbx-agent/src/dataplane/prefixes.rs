@@ -28,7 +28,7 @@ pub type PrefixLists = BTreeMap<u32, Arc<PrefixList>>;
 
 /// A map of prefixes could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot access the prefixes of sources: {0}")]
+#[error("cannot access prefixes of clients: {0}")]
 pub struct PrefixesError(#[from] MapError);
 
 /// The lists in the kernel.
@@ -85,12 +85,13 @@ impl KernelPrefixes {
 }
 
 /// A key of one of the maps.
-enum ListKey {
+pub(super) enum ListKey {
     V4(Key<PrefixV4>),
     V6(Key<PrefixV6>),
 }
 
-fn key(list: u32, prefix: Prefix) -> ListKey {
+/// The key of a prefix in a list.
+pub(super) fn key(list: u32, prefix: Prefix) -> ListKey {
     let length = LIST_BITS + u32::from(prefix.length());
     match prefix.address() {
         IpAddr::V4(address) => ListKey::V4(Key::new(length, PrefixV4 { list, address: address.octets() })),

@@ -7,8 +7,9 @@ use aya::{
 };
 use lbx_common::{
     abi::{
-        ABI_VERSION, Affinity, AffinityKey, FlowKey, FragmentValue, HalfOpen, MAX_REASONS, PINS_PER_BUCKET,
-        SLOTS_PER_LINE, TrafficCounter, map_name, program_name, service_bucket,
+        ABI_VERSION, Affinity, AffinityKey, FlowKey, FragmentValue, HalfOpen, MAX_REASONS,
+        MAX_REGION_PREFIXES, PINS_PER_BUCKET, SLOTS_PER_LINE, TrafficCounter, map_name, program_name,
+        service_bucket,
     },
     api::Limits,
     track::Event,
@@ -21,6 +22,7 @@ use super::{
     memory::MapId,
     pins::Pins,
     prefixes::{KernelPrefixes, PrefixesError},
+    regions::RegionMaps,
     renew::{Before, Pinned},
     routes::KnownRoutes,
 };
@@ -136,6 +138,10 @@ impl Sizes {
         let prefixes = limits.prefixes.saturating_add(limits.listeners).saturating_mul(2);
         sizes.push((map_name::PREFIXES_V4, prefixes, size_of::<u32>()));
         sizes.push((map_name::PREFIXES_V6, prefixes, size_of::<u32>()));
+        // The list in use, the one before and the next one; likewise.
+        for name in [map_name::REGIONS_V4, map_name::REGIONS_V6] {
+            sizes.push((name, MAX_REGION_PREFIXES.saturating_mul(3), size_of::<u32>()));
+        }
         sizes.push((map_name::LIMITS, service_bucket(limits.listeners).saturating_add(1), size_of::<u64>()));
         let traffic = size_of::<TrafficCounter>();
         sizes.push((map_name::LISTENER_TRAFFIC, limits.listeners.saturating_add(1), traffic));
@@ -192,6 +198,8 @@ pub struct Loaded {
     pub programs: Ebpf,
     /// The maps that the agent writes.
     pub memory: KernelMemory,
+    /// The lists of regions, for whoever writes them.
+    pub regions: RegionMaps,
     /// The counters.
     pub counters: KernelCounters,
     /// What programs alone use.
@@ -244,7 +252,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         maps.push((map, data, sizes.of(map)));
     }
     let prefixes = prefixes(&mut programs)?;
-    let memory = KernelMemory::new(maps, prefixes)?;
+    let [asked, regions] = RegionMaps::take(&mut programs).map_err(explain)?;
+    let memory = KernelMemory::new(maps, prefixes, Some(asked))?;
     for name in XDP_PROGRAMS {
         verify::<Xdp>(&mut programs, name, Xdp::load)?;
     }
@@ -256,7 +265,18 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         Pinned::Nothing | Pinned::Fitting => None,
     };
     let pins = pins.clone();
-    Ok(Loaded { programs, memory, counters, remembered, known_routes, adopted, before, pins, stages })
+    Ok(Loaded {
+        programs,
+        memory,
+        regions,
+        counters,
+        remembered,
+        known_routes,
+        adopted,
+        before,
+        pins,
+        stages,
+    })
 }
 
 /// Puts the programs of the stages where the others find them. Returns the name of the pin.

@@ -20,12 +20,13 @@ use super::{
     mapped::{KernelMemory, Region},
     memory::{MapId, Memory},
     pins::Pins,
-    prefixes::KernelPrefixes,
+    prefixes::{KernelPrefixes, PrefixesError},
     programs::{LoadError, Remembered, Sizes, explain},
+    regions::RegionMaps,
 };
 
 /// Older layouts that are read as the present one: what differs are words that they have as 0.
-const READABLE: [u32; 1] = [3];
+const READABLE: [u32; 2] = [3, 4];
 
 /// What is pinned.
 pub enum Pinned {
@@ -40,6 +41,7 @@ pub enum Pinned {
 /// The maps in use before.
 pub struct Before {
     memory: KernelMemory,
+    regions: Option<RegionMaps>,
     counters: BTreeMap<&'static str, MapData>,
     half_open: Option<HashMap<MapData, FlowKey, HalfOpen>>,
     affinity: Option<HashMap<MapData, AffinityKey, Affinity>>,
@@ -53,9 +55,11 @@ impl Pinned {
             let Some(info) = info(pins, name)? else { continue };
             found += 1;
             let size = u32::try_from(size).unwrap_or(u32::MAX);
-            differs |= info.max_entries() != elements;
+            // The node's entry has grown at its end. It fills a page, whose rest is 0.
+            let is_shorter = name == MapId::Node.name() && info.value_size() < size;
+            differs |= info.max_entries() != elements || is_shorter;
             // What is there may not fit into less.
-            if info.max_entries() > elements || info.value_size() != size {
+            if info.max_entries() > elements || (info.value_size() != size && !is_shorter) {
                 return Err(LoadError::OtherSize {
                     pin: pins.map(name).display().to_string(),
                     found: info.max_entries(),
@@ -101,7 +105,8 @@ impl Before {
         let there = names.into_iter().filter(|name| pins.map(name).exists());
         let counters = there.map(|name| Ok((name, open(pins, name)?))).collect::<Result<_, LoadError>>()?;
         Ok(Self {
-            memory: KernelMemory::new(maps, prefixes)?,
+            memory: KernelMemory::new(maps, prefixes, None)?,
+            regions: RegionMaps::pinned(pins),
             counters,
             half_open: hash_map(pins, map_name::HALF_OPEN),
             affinity: hash_map(pins, map_name::AFFINITY),
@@ -111,6 +116,12 @@ impl Before {
     /// What the planner goes on from.
     pub fn image(&self) -> Image {
         Image::observe(&self.memory)
+    }
+
+    /// Copies the lists of regions that are in use.
+    pub fn copy_regions(&self, to: &mut RegionMaps) -> Result<(), PrefixesError> {
+        let NodeEntry { regions, regions_before, .. } = self.memory.read(MapId::Node, 0);
+        self.regions.as_ref().map_or(Ok(()), |from| to.copy(from, [regions, regions_before]))
     }
 
     /// Copies counters.

@@ -8,7 +8,7 @@ use std::{
 use lbx_common::{
     abi::{
         ENDPOINT_CLOSED, ENDPOINT_FORCED, ENDPOINT_TAKES_NEW, EndpointEntry, LISTENER_DSR, ListenerValue,
-        TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_OPEN,
+        TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_OPEN, TrackingEntry,
     },
     api::{ExplainReport, ExplainRequest, ExplainVerdict, HealthState},
     bytes::{Address, Be16, Be32},
@@ -16,6 +16,7 @@ use lbx_common::{
     ip::IpAddress,
     pins,
     reason::{DropReason, Verdict},
+    region::{Place, place},
     select::table_hash,
     tables::Tables,
     transport::Ports,
@@ -28,6 +29,7 @@ use crate::{
     plan::{
         Known, address_in, health_of, known_host, known_tunnel, listener_identity, listener_ids, pools_named,
     },
+    regions::RegionList,
 };
 
 /// What is known beside the packet.
@@ -39,6 +41,8 @@ pub struct Facts<'a> {
     pub image: &'a Image,
     /// What is known by names.
     pub known: Known<'a>,
+    /// The list of regions, where it is known.
+    pub regions: Option<&'a RegionList>,
 }
 
 /// Puts an outcome into words. The tables are those that it comes from.
@@ -58,11 +62,15 @@ pub fn describe<M: Memory, R: Remembered>(
         reason: outcome.dropped.map(|reason| reason.as_str().to_owned()),
         ..ExplainReport::default()
     };
-    let found = facts.listener(request, tables);
-    if let Some((listener, service, listen)) = &found {
+    let mut found = facts.listener(request, tables);
+    let mut tracking = None;
+    if let Some((listener, service, listen)) = &mut found {
         report.service = Some(service.name.clone());
         report.listener = Some(listen.clone());
-        facts.steering(service, &mut report.why);
+        let place = place_of(request, tables, listener);
+        (listener.target, tracking) = (place.target, tables.tracking(place.tracking).copied());
+        let region = facts.region(request, service, outcome, &mut report);
+        facts.steering(service, region, &mut report.why);
         facts.slot(request, tables, listener, &mut report);
     }
     let service = found.as_ref().map(|(_, service, _)| *service);
@@ -75,7 +83,7 @@ pub fn describe<M: Memory, R: Remembered>(
         return report;
     };
     let Some(id) = outcome.met.endpoint else { return report };
-    facts.choice(tables, outcome, id, &listener, &mut report);
+    facts.choice(tables, outcome, id, (&listener, tracking.unwrap_or_default()), &mut report);
     facts.way(request, outcome, id, &listener, &mut report);
     report
 }
@@ -99,12 +107,35 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// The id of the client's region, where the service tells regions apart; 0 = of none that it does.
+    fn region(
+        self,
+        request: &ExplainRequest,
+        service: &Service,
+        outcome: &Outcome,
+        report: &mut ExplainReport,
+    ) -> u32 {
+        if service.steering.regions.is_empty() {
+            return 0;
+        }
+        let id = outcome.met.region.unwrap_or_default();
+        if let Some(list) = self.regions {
+            report.region_prefix = list.find(request.from.ip()).map(|(prefix, _)| prefix);
+            report.region = list.regions().get(&id).map(|(name, _)| name.clone());
+        }
+        if !service.steering.regions.contains_key(&id) {
+            report.why.push("the client is in no region that the service tells apart".to_owned());
+            return 0;
+        }
+        id
+    }
+
     /// Which of several pools serve.
-    fn steering(self, service: &Service, why: &mut Vec<String>) {
+    fn steering(self, service: &Service, region: u32, why: &mut Vec<String>) {
         if service.steering.all().nth(1).is_none() {
             return;
         }
-        let serving = pools_named(self.model, self.known, self.image).serving(service);
+        let serving = pools_named(self.model, self.known, self.image).serving_in(service, region);
         let names: Vec<String> =
             serving.names(self.model).into_iter().map(|name| format!("`{name}`")).collect();
         let text = if serving.is_last_resort(service) {
@@ -217,7 +248,7 @@ impl<'a> Facts<'a> {
         tables: &LiveTables<'_, M, R>,
         outcome: &Outcome,
         id: u32,
-        listener: &ListenerValue,
+        (listener, tracking): (&ListenerValue, TrackingEntry),
         report: &mut ExplainReport,
     ) {
         let name = self.name(id);
@@ -230,7 +261,6 @@ impl<'a> Facts<'a> {
             ));
             return;
         }
-        let tracking = tables.tracking(listener.id).copied().unwrap_or_default();
         why.push(
             if tracking.flags & TRACKING_ALWAYS != 0 {
                 "`connection_tracking: always`: it was looked up whether the flow is remembered"
@@ -306,4 +336,16 @@ fn slot_of<A: IpAddress, M: Memory, R: Remembered>(
     let seed = tables.node().map(|node| node.seed).unwrap_or_default();
     let hash = flow_hash(from, to, ports, request.protocol.number(), &seed);
     scale(table_hash(listener.target, from, hash, &seed), listener.target.slots())
+}
+
+/// What a listener is to the client.
+fn place_of<M: Memory, R: Remembered>(
+    request: &ExplainRequest,
+    tables: &LiveTables<'_, M, R>,
+    listener: &ListenerValue,
+) -> Place {
+    match request.from.ip() {
+        IpAddr::V4(from) => place(tables, listener, Be32::from_octets(from.octets())),
+        IpAddr::V6(from) => place(tables, listener, Address(from.octets())),
+    }
 }

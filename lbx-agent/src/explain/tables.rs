@@ -10,13 +10,14 @@ use elsa::FrozenVec;
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TunnelEntry,
-        VnetEntry, Words,
+        ListenerValue, NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SlotLine,
+        TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     api::Prefix,
     bytes::Address,
     ip::IpAddress,
     pins::Flow,
+    region::Place,
     tables::{Carry, Direction, Route, RouteQuery, Tables},
     track::Event,
     transport::Ports,
@@ -55,6 +56,8 @@ pub struct Met {
     pub tracked: bool,
     /// The endpoint that it is remembered with as half-open.
     pub half_open: Option<u32>,
+    /// Id of the region that its source is in, where somebody asked.
+    pub region: Option<u32>,
     /// The endpoint that its source is remembered with.
     pub affinity: Option<u32>,
 }
@@ -114,6 +117,13 @@ impl<'a, M: Memory, R: Remembered> LiveTables<'a, M, R> {
     }
 }
 
+/// An address that is given as its words.
+fn ip_of<A: IpAddress>(words: [u64; 2]) -> IpAddr {
+    let address = Address::from_words(words);
+    let [first, ..] = address.quads();
+    if A::V6 { IpAddr::from(address.0) } else { IpAddr::from(first.to_ne_bytes()) }
+}
+
 impl<M: Memory, R: Remembered> Tables for LiveTables<'_, M, R> {
     fn node(&self) -> Option<&NodeEntry> {
         Some(&self.node)
@@ -155,6 +165,14 @@ impl<M: Memory, R: Remembered> Tables for LiveTables<'_, M, R> {
 
     fn tracking(&self, listener: u32) -> Option<&TrackingEntry> {
         self.element(&self.read.tracking, MapId::Tracking, listener)
+    }
+
+    fn place_flow(&self, place: Place) {
+        if let Some(flow) = self.read.flows.last() {
+            let listener = ListenerValue { target: place.target, ..flow.listener };
+            let (tracking, tracking_before) = (place.tracking, place.before);
+            self.read.flows.push(Box::new(Flow { listener, tracking, tracking_before, ..*flow }));
+        }
     }
 
     fn look_into(&self, flow: &Flow) -> Option<&Flow> {
@@ -230,15 +248,21 @@ impl<M: Memory, R: Remembered> Tables for LiveTables<'_, M, R> {
     }
 
     fn verdict<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32> {
-        let address = Address::from_words(address);
-        let [first, ..] = address.quads();
-        let address = if A::V6 { IpAddr::from(address.0) } else { IpAddr::from(first.to_ne_bytes()) };
+        let address = ip_of::<A>(address);
         let list = self.memory.prefix_lists().get(&list)?;
         // From the longest on.
         (0..=128).rev().find_map(|length| {
             let prefix = Prefix::around(address, length);
             (prefix.length() == length).then(|| list.get(&prefix).copied()).flatten()
         })
+    }
+
+    fn region<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32> {
+        let region = self.memory.region(list, ip_of::<A>(address));
+        if list == self.node.regions {
+            self.met.borrow_mut().region = region;
+        }
+        region
     }
 
     /// Nothing is limited here: the limits are those of real packets.

@@ -158,10 +158,12 @@ fn verdicts(page: &mut Page, health: &HealthReport) -> prometheus::Result<()> {
     let help = "Whether a pool gets new flows of a service.";
     let mut serving = page.gauge("lbx_service_pool_serving", help, &["service", "pool"])?;
     for service in &health.services {
-        for (pools, serves) in [(&service.serving, true), (&service.standby, false)] {
-            for pool in pools {
-                serving.set(&[&service.service, pool], truth(serves));
-            }
+        let of_regions = service.regions.iter().flat_map(|region| &region.serving);
+        for pool in service.serving.iter().chain(of_regions) {
+            serving.set(&[&service.service, pool], 1.0);
+        }
+        for pool in &service.standby {
+            serving.set(&[&service.service, pool], 0.0);
         }
     }
     let names = ["virtual_network", "tunnel"];
@@ -192,6 +194,16 @@ fn kernel(page: &mut Page, status: &StatusReport) -> prometheus::Result<()> {
     for state in [ChangeState::Open, ChangeState::Closing] {
         let count = status.changes.iter().filter(|change| change.state == state).count();
         changes.set(&[state.as_str()], as_f64(u64::try_from(count).unwrap_or(u64::MAX)));
+    }
+    let help = "Prefixes of clients that are in a configured region.";
+    let mut prefixes = page.gauge("lbx_region_prefixes", help, &["region"])?;
+    for one in status.regions.iter().flat_map(|regions| &regions.regions) {
+        prefixes.set(&[&one.region], as_f64(one.prefixes));
+    }
+    let help = "Whether the file of regions counts as it is now.";
+    let mut valid = page.gauge("lbx_regions_file_valid", help, &[])?;
+    if let Some(regions) = &status.regions {
+        valid.set(&[], truth(regions.mistake.is_none()));
     }
     let names = ["virtual_network", "tunnel"];
     let help = "Whether the next hop to a tunnel's gateway is known.";

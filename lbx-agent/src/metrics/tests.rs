@@ -40,6 +40,7 @@ fn page() -> String {
         "tunnels": [{"virtual_network": "east", "tunnel": "t", "encap": "gre", "remote": "192.0.2.1", "inner_mtu": 1472}],
         "maps": [{"map": "SLOTS", "used": 5, "capacity": 10}],
         "changes": [{"service": "web", "state": "open", "since_secs": 1}],
+        "regions": {"file": "/r", "prefixes": 9, "mistake": "line 1", "regions": [{"region": "eu", "prefixes": 7}]},
     }))
     .unwrap();
     render(&stats, &health, &node).unwrap()
@@ -77,6 +78,8 @@ fn every_report_is_on_the_page() {
         r#"lbx_map_entries{map="SLOTS"} 5"#,
         r#"lbx_map_capacity{map="SLOTS"} 10"#,
         r#"lbx_table_changes{state="open"} 1"#,
+        r#"lbx_region_prefixes{region="eu"} 7"#,
+        "lbx_regions_file_valid 0",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }

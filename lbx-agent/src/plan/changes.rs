@@ -7,14 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbx_common::{
     abi::{
         ENDPOINT_DOWN, ENDPOINT_REMOVED, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_USABLE,
-        EndpointEntry, ListenerKey, TRACKING_AFFINITY, TRACKING_ALWAYS, TRACKING_CLOSING, TRACKING_EVERY,
-        TRACKING_FULL, TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED, Target, TrackingEntry,
+        EndpointEntry, ListenerKey, NODE_REGIONS_CLOSING, TRACKING_AFFINITY, TRACKING_ALWAYS,
+        TRACKING_CLOSING, TRACKING_EVERY, TRACKING_FULL, TRACKING_ON, TRACKING_OPEN, TRACKING_REHASHED,
+        Target, TrackingEntry,
     },
     api::ConnectionTracking,
     pins::NANOSECONDS,
 };
 
-use super::{endpoints::SETTLE_NS, hosts::known_host, ids::EndpointIds, nanoseconds, planner::Environment};
+use super::{
+    endpoints::SETTLE_NS,
+    hosts::known_host,
+    ids::EndpointIds,
+    nanoseconds,
+    planner::Environment,
+    regions::{self, RegionsChange},
+};
 use crate::{config::model::Service, dataplane::Image};
 
 /// What is known of flows that live elsewhere than their hash says: the last two looks at all pins.
@@ -32,6 +40,19 @@ pub struct FlowFacts {
     pub full: BTreeSet<u32>,
 }
 
+/// A listener, or what it is to clients of a region.
+#[derive(Debug, Clone, Copy)]
+pub struct Tracked {
+    /// Its index in `TRACKING`.
+    pub id: u32,
+    /// The listener's id.
+    pub listener: u32,
+    /// The id of the service's first listener.
+    pub first: u32,
+    /// Whether it is not the same to clients of all regions.
+    pub by_region: bool,
+}
+
 /// The changes of all listeners.
 pub struct Changes<'a> {
     environment: &'a Environment<'a>,
@@ -39,6 +60,7 @@ pub struct Changes<'a> {
     targets: BTreeMap<u32, Target>,
     transition_ns: u64,
     reseeded: bool,
+    regions: RegionsChange,
     /// Once somebody has asked.
     tracked_endpoints: Option<EndpointIds>,
     /// Tables with tracked endpoints, by first line.
@@ -51,13 +73,15 @@ impl<'a> Changes<'a> {
         environment: &'a Environment<'a>,
         observed: &'a Image,
         transition: std::time::Duration,
+        regions: RegionsChange,
     ) -> Self {
         Self {
             environment,
             observed,
-            targets: observed.listener_values().map(|(.., value)| (value.id, value.target)).collect(),
+            targets: observed.tracked_values().map(|value| (value.id, value.target)).collect(),
             transition_ns: nanoseconds(transition),
             reseeded: observed.node.abi != 0 && observed.node.seed != environment.node.seed,
+            regions,
             tracked_endpoints: None,
             tracked: BTreeMap::new(),
         }
@@ -66,21 +90,19 @@ impl<'a> Changes<'a> {
     /// The target of a listener whose table is to be `wanted`, and what is under way there, which goes into the
     /// image.
     ///
-    /// `first` is the id of the service's first listener.
-    pub fn of(
-        &mut self,
-        (id, first): (u32, u32),
-        wanted: Target,
-        service: &Service,
-        image: &mut Image,
-    ) -> Target {
+    /// A region that was not told apart before goes on from what the listener is to all others.
+    pub fn of(&mut self, who: Tracked, wanted: Target, service: &Service, image: &mut Image) -> Target {
         if service.tracking == ConnectionTracking::Off {
             return wanted;
         }
+        let Tracked { id, listener, first, by_region } = who;
+        let seen = if self.targets.contains_key(&id) { id } else { listener };
         let always = service.tracking == ConnectionTracking::Always;
-        let before = self.observed.tracking.get(&id).copied().unwrap_or_default();
+        let before = self.observed.tracking.get(&seen).copied().unwrap_or_default();
         let wants_pins = always || service.affinity.is_some();
-        let mut entry = self.under_way(id, wanted, wants_pins, before);
+        let again = by_region && self.regions.again;
+        let mut entry = self.under_way(seen, wanted, (wants_pins, again), before);
+
         if always {
             entry.flags |= TRACKING_ALWAYS | TRACKING_EVERY;
             entry.always_secs = self.always_since(service, before);
@@ -92,17 +114,24 @@ impl<'a> Changes<'a> {
         }
         self.keep_table(entry.previous, image);
         let is_tracked = entry.flags != 0;
-        if is_tracked {
+        // Flows of clients that are in another region now are looked for by it.
+        let may_have_moved = by_region && self.regions.under_way;
+        if is_tracked || may_have_moved {
             entry.current = wanted;
         }
-        if is_tracked || self.has_tracked_endpoints(wanted, image) {
+        if is_tracked || may_have_moved || self.has_tracked_endpoints(wanted, image) {
             entry.flags |= TRACKING_ON;
-            if self.environment.flows.full.contains(&id) {
+            if self.environment.flows.full.contains(&listener) {
                 entry.flags |= TRACKING_FULL;
             }
             image.tracking.insert(id, entry);
         }
         wanted.tracked(is_tracked)
+    }
+
+    /// Whether clients may have been in another region.
+    pub const fn may_have_moved(&self) -> bool {
+        self.regions.under_way
     }
 
     /// Since when every flow of a service is pinned.
@@ -118,15 +147,23 @@ impl<'a> Changes<'a> {
     }
 
     /// The change of a listener, begun, carried on or at its end.
-    fn under_way(&self, id: u32, wanted: Target, wants_pins: bool, before: TrackingEntry) -> TrackingEntry {
+    ///
+    /// With `again` the regions have changed another time, which the tables do not show.
+    fn under_way(
+        &self,
+        id: u32,
+        wanted: Target,
+        (wants_pins, again): (bool, bool),
+        before: TrackingEntry,
+    ) -> TrackingEntry {
         let now_ns = self.environment.now_ns;
         let current = self.targets.get(&id).map_or(Target::default(), |target| target.tracked(false));
         let mut entry = TrackingEntry { always_secs: 0, affinity_secs: 0, affinity_service: 0, ..before };
         // Pins may be where the two tables do not show it.
         let had_pins = before.flags & (TRACKING_ALWAYS | TRACKING_AFFINITY) != 0;
         entry.flags &= TRACKING_OPEN | TRACKING_CLOSING | TRACKING_EVERY | TRACKING_REHASHED;
-        if current.slots() != 0 && (current != wanted || self.reseeded) {
-            if had_pins || before.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0 {
+        if current.slots() != 0 && (current != wanted || self.reseeded || again) {
+            if had_pins || again || before.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0 {
                 entry.flags |= TRACKING_EVERY;
             }
             if before.flags & TRACKING_OPEN == 0 {
@@ -196,7 +233,8 @@ pub fn next_deadline_ns(image: &Image) -> Option<u64> {
     let open = image.tracking.values().filter(|entry| entry.flags & TRACKING_OPEN != 0);
     let closing = open.map(|entry| entry.deadline_ns);
     let drained = image.endpoints.values().filter(|entry| keeps_flows_for_a_while(entry));
-    closing.chain(drained.map(|entry| entry.until_ns)).min()
+    let regions = regions::is_open(&image.node).then_some(image.node.regions_deadline_ns);
+    closing.chain(regions).chain(drained.map(|entry| entry.until_ns)).min()
 }
 
 /// Whether an endpoint is to lose the flows that it has.
@@ -211,6 +249,7 @@ pub fn waits_for_flows(image: &Image) -> bool {
     let up = ENDPOINT_TAKES_NEW | ENDPOINT_TRACKED;
     let may_be_empty = any(TRACKING_ALWAYS) && image.endpoints.values().any(keeps_flows_for_a_while);
     any(TRACKING_CLOSING)
+        || image.node.flags & NODE_REGIONS_CLOSING != 0
         || may_be_empty
         || image.endpoints.values().any(|e| e.state & up == up || e.state & ENDPOINT_REMOVED != 0)
 }

@@ -14,7 +14,7 @@ use super::{
     endpoints,
     hosts::Hosts,
     ids::{Exhausted, Ids},
-    nanoseconds, peers, services, steering,
+    nanoseconds, peers, regions, services, steering,
     tables::Built,
     uses::Uses,
 };
@@ -55,6 +55,8 @@ pub struct Environment<'a> {
     pub verdicts: &'a BTreeMap<(String, String), HealthState>,
     /// The same by (virtual network, tunnel); where the maps know nothing either, a tunnel counts as healthy.
     pub tunnel_verdicts: &'a BTreeMap<(String, String), HealthState>,
+    /// Id of the list of regions, which is complete in the kernel; 0 = there is none.
+    pub regions: u32,
     /// The monotonic clock, in nanoseconds.
     pub now_ns: u64,
     /// What pins tell.
@@ -98,10 +100,13 @@ pub fn plan(model: &Model, environment: &Environment<'_>, observed: &Image) -> R
     let uses = Uses::new(model, observed);
     let places =
         endpoints::plan_endpoints(model, environment, observed, (&vnets, &tunnels), &uses, &mut image)?;
+    let transition_ns = nanoseconds(model.timers.transition);
+    let change = regions::plan(environment, observed, transition_ns, &mut image.node);
     steering::force(model, &places, environment.now_ns, &mut image);
-    services::plan_services(model, environment, observed, (&vnets, &places), &mut hosts, &mut image)?;
+    services::plan_services(model, environment, observed, (&vnets, &places, change), &mut hosts, &mut image)?;
     endpoints::plan_removed(model, environment, observed, &vnets, &uses, &mut image);
     endpoints::keep_replies(environment, observed, &mut image);
+    regions::finish(&mut image);
     if !image.tracking.is_empty() {
         image.node.flags |= NODE_TRACKS;
     }
@@ -138,6 +143,7 @@ fn node(
         udp_idle_ns: nanoseconds(model.timers.udp_idle),
         pin_buckets: environment.sizes.of(MapId::PinsTcp),
         tcp_idle_secs: u32::try_from(model.timers.tcp_idle.as_secs()).unwrap_or(u32::MAX),
+        ..NodeEntry::default()
     })
 }
 

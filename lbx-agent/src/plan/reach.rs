@@ -17,7 +17,9 @@ pub struct Reach {
     of_pools: BTreeMap<String, Vec<usize>>,
     /// Of each service, the ids of its listeners.
     listeners: Vec<Vec<u32>>,
-    /// Targets of listeners.
+    /// Of listeners, the regions that they tell apart, with what they are to each.
+    regional: BTreeMap<u32, Vec<(u32, u32)>>,
+    /// Targets of listeners, and of these.
     targets: BTreeMap<u32, Target>,
 }
 
@@ -32,8 +34,12 @@ impl Reach {
         }
         let ids = listener_ids(image);
         let listeners = model.services.iter().map(|service| listeners_of(service, image, &ids).collect());
-        let targets = image.listener_values().map(|(.., value)| (value.id, value.target)).collect();
-        Self { of_pools, listeners: listeners.collect(), targets }
+        let targets = image.tracked_values().map(|value| (value.id, value.target)).collect();
+        let mut regional: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
+        for (listener, region, value) in image.regional_values() {
+            regional.entry(listener).or_default().push((region, value.id));
+        }
+        Self { of_pools, listeners: listeners.collect(), regional, targets }
     }
 
     /// The services that may send to some of these pools, each once, with the ids of their listeners.
@@ -54,8 +60,20 @@ impl Reach {
         model.services.iter().zip(self.listeners.iter().map(Vec::as_slice))
     }
 
-    /// What the first of some listeners is looked up in.
-    pub fn target(&self, listeners: &[u32]) -> Option<Target> {
-        listeners.iter().find_map(|id| self.targets.get(id).copied())
+    /// What the first of some listeners is looked up in, by clients of each region; 0 stands for all others.
+    pub fn targets(&self, listeners: &[u32]) -> Vec<(u32, Target)> {
+        let target = |id| self.targets.get(id).copied();
+        let Some((id, own)) = listeners.iter().find_map(|id| Some((id, target(id)?))) else {
+            return Vec::new();
+        };
+        let regional = self.regional.get(id).into_iter().flatten();
+        let of_regions = regional.filter_map(|(region, id)| Some((*region, target(id)?)));
+        std::iter::once((0, own)).chain(of_regions).collect()
+    }
+
+    /// The indices in `TRACKING` of some listeners, and of what they are to clients of regions.
+    pub fn tracked<'a>(&'a self, listeners: &'a [u32]) -> impl Iterator<Item = u32> + use<'a> {
+        let regional = listeners.iter().filter_map(|id| self.regional.get(id)).flatten();
+        listeners.iter().copied().chain(regional.map(|&(_, id)| id))
     }
 }

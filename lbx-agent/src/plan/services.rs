@@ -7,22 +7,23 @@ use std::{
 
 use lbx_common::{
     abi::{
-        Host, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE, LISTENER_KEEPS,
-        LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerKey, ListenerValue, ReplyKey, ReplyValue, Target,
-        VIP_ECHO, VIP_REJECTS, VipValue, Words,
+        Host, LISTENER_BY_REGION, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE,
+        LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerKey, ListenerValue, ReplyKey,
+        ReplyValue, TRACKING_CLOSING, TRACKING_OPEN, Target, VIP_ECHO, VIP_REJECTS, VipValue, Words,
     },
     api::{ConnectionTracking, Forwarding, Listen, Ports},
     ip::TCP,
 };
 
 use super::{
-    changes::Changes,
+    changes::{Changes, Tracked},
     endpoints::Places,
     hosts::{Hosts, known_host},
     ids::Ids,
     planner::{Environment, PlanError},
     policies::{Policies, has_policy},
     ports,
+    regions::RegionsChange,
     steering::{Pools, Serving},
     tables::{Table, Tables},
 };
@@ -36,17 +37,22 @@ pub fn plan_services(
     model: &Model,
     environment: &Environment<'_>,
     observed: &Image,
-    (vnets, places): (&[u32], &Places),
+    (vnets, places, regions): (&[u32], &Places, RegionsChange),
     hosts: &mut Hosts,
     image: &mut Image,
 ) -> Result<(), PlanError> {
+    let mut told_apart: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (listener, region, _) in observed.regional_values() {
+        told_apart.entry(listener).or_default().push(region);
+    }
     let mut plan = Services {
-        ids: Ids::new(known_listeners(observed), model.limits.listeners),
+        ids: Ids::new(known(observed), model.limits.listeners),
         places,
         vnets,
         hosts,
         policies: Policies::new(observed),
-        changes: Changes::new(environment, observed, model.timers.transition),
+        changes: Changes::new(environment, observed, model.timers.transition, regions),
+        told_apart,
     };
     let mut tables = Tables::new(observed, environment);
     let servings = servings(model, environment, places, image);
@@ -57,19 +63,40 @@ pub fn plan_services(
     let dropping: BTreeSet<IpAddr> =
         model.services.iter().filter(|service| !service.reject).map(|service| service.address).collect();
     for (service, serving) in model.services.iter().zip(&servings.of_services) {
-        let target = targets.get(serving).copied().unwrap_or_default();
+        let target = |serving: &Serving| targets.get(serving).copied().unwrap_or_default();
+        let target = Targets {
+            of_all: target(&serving.of_all),
+            of_regions: serving
+                .of_regions
+                .iter()
+                .map(|(&region, serving)| (region, target(serving)))
+                .collect(),
+        };
         let echo = if service.icmp_echo { VIP_ECHO } else { 0 };
         // To ports that no service has, there is an answer only where nobody wants silence.
         let rejects = if dropping.contains(&service.address) { 0 } else { VIP_REJECTS };
-        plan.service(model, service, target, echo | rejects, image)?;
+        plan.service(model, service, &target, echo | rejects, image)?;
     }
     Ok(())
+}
+
+/// Tables of a service.
+struct Targets {
+    of_all: Target,
+    /// By the region's id, of those that it tells apart.
+    of_regions: BTreeMap<u32, Target>,
+}
+
+/// Where the flows of a service go.
+struct ServingOf {
+    of_all: Serving,
+    of_regions: BTreeMap<u32, Serving>,
 }
 
 /// Where the flows of services go.
 struct Servings {
     /// In the order of the services.
-    of_services: Vec<Serving>,
+    of_services: Vec<ServingOf>,
     /// The tables that say so.
     tables: BTreeMap<Serving, Option<Table>>,
 }
@@ -78,9 +105,15 @@ fn servings(model: &Model, environment: &Environment<'_>, places: &Places, image
     let pools = Pools::new(model, &environment.steered.orders, &image.endpoints, |pool, place, _| {
         places.id(pool, place)
     });
-    let of_services: Vec<Serving> = model.services.iter().map(|service| pools.serving(service)).collect();
+    let of_service = |service: &Service| {
+        let regions = service.steering.regions.keys();
+        let of_regions = regions.map(|&region| (region, pools.serving_in(service, region))).collect();
+        ServingOf { of_all: pools.serving(service), of_regions }
+    };
+    let of_services: Vec<ServingOf> = model.services.iter().map(of_service).collect();
     let mut tables = BTreeMap::new();
-    for serving in &of_services {
+    let all = of_services.iter();
+    for serving in all.flat_map(|one| std::iter::once(&one.of_all).chain(one.of_regions.values())) {
         if !tables.contains_key(serving) {
             tables.insert(serving.clone(), pools.table(serving, environment.built));
         }
@@ -133,14 +166,27 @@ fn known_listeners(observed: &Image) -> impl Iterator<Item = (ListenerIdentity, 
     values.map(|(vip, protocol, value)| ((vip, protocol, value.first_port, kind_of(value)), value.id))
 }
 
+/// The same, and what they are to clients of regions. Region 0 stands for the listener itself.
+fn known(observed: &Image) -> impl Iterator<Item = ((ListenerIdentity, u32), u32)> {
+    let listeners: BTreeMap<u32, ListenerIdentity> =
+        known_listeners(observed).map(|(identity, id)| (id, identity)).collect();
+    let own: Vec<_> = listeners.iter().map(|(&id, &identity)| ((identity, 0), id)).collect();
+    let regional = observed
+        .regional_values()
+        .filter_map(move |(listener, region, value)| Some(((*listeners.get(&listener)?, region), value.id)));
+    own.into_iter().chain(regional)
+}
+
 /// What planning services needs.
 struct Services<'a> {
-    ids: Ids<ListenerIdentity>,
+    ids: Ids<(ListenerIdentity, u32)>,
     places: &'a Places,
     vnets: &'a [u32],
     hosts: &'a mut Hosts,
     policies: Policies,
     changes: Changes<'a>,
+    /// The regions that each listener tells apart now.
+    told_apart: BTreeMap<u32, Vec<u32>>,
 }
 
 impl Services<'_> {
@@ -148,7 +194,7 @@ impl Services<'_> {
         &mut self,
         model: &Model,
         service: &Service,
-        target: Target,
+        targets: &Targets,
         vip_flags: u32,
         image: &mut Image,
     ) -> Result<(), PlanError> {
@@ -158,7 +204,7 @@ impl Services<'_> {
             let protocol = listen.protocol.number();
             let (first, last) = (listen.ports.first(), listen.ports.last());
             let identity = listener_identity(vip, *listen);
-            let id = self.ids.of(&identity).map_err(PlanError::no_room("listener", "listeners"))?;
+            let id = self.id((identity, 0))?;
             if has_policy(service) {
                 // The same for all its listeners: the limit is that of the service.
                 let entry = match policy {
@@ -168,9 +214,20 @@ impl Services<'_> {
                 image.policies.insert(id, entry);
             }
             let kind = kind(listen.ports);
-            let target = target.by_source(service.source_bits.filter(|_| target.slots() != 0).unwrap_or(0));
-            let target = self.changes.of((id, *first_id.get_or_insert(id)), target, service, image);
-            let value = ListenerValue { target, id, flags: flags(service) | kind, first_port: first };
+            let first_id = *first_id.get_or_insert(id);
+            let mut value = ListenerValue {
+                target: Target::default(),
+                id,
+                flags: flags(service) | kind,
+                first_port: first,
+            };
+            let gone = self.told_apart.remove(&id).unwrap_or_default();
+            let by_region = !(gone.is_empty() && targets.of_regions.is_empty());
+            let who = Tracked { id, listener: id, first: first_id, by_region };
+            value.target = self.changes.of(who, by_source(targets.of_all, service), service, image);
+            if by_region && self.regions(service, identity, (targets, gone), (who, value), image)? {
+                value.flags |= LISTENER_BY_REGION;
+            }
             let blocks = ports::blocks(first, last);
             for &ports in &blocks {
                 let key = ListenerKey::Ports { vip, protocol, ports };
@@ -202,6 +259,43 @@ impl Services<'_> {
         Ok(())
     }
 
+    fn id(&mut self, identity: (ListenerIdentity, u32)) -> Result<u32, PlanError> {
+        self.ids.of(&identity).map_err(PlanError::no_room("listener", "listeners"))
+    }
+
+    /// Plans what a listener is to clients of each region that its service tells apart. One that it does no longer is
+    /// what the listener is to all others, and stays until the change to that is over. Returns whether there is any.
+    fn regions(
+        &mut self,
+        service: &Service,
+        identity: ListenerIdentity,
+        (targets, before): (&Targets, Vec<u32>),
+        (own, listener): (Tracked, ListenerValue),
+        image: &mut Image,
+    ) -> Result<bool, PlanError> {
+        let gone = before.into_iter().filter(|region| !targets.of_regions.contains_key(region));
+        let mut all = targets.of_regions.clone();
+        all.extend(gone.map(|region| (region, targets.of_all)));
+        let mut any = false;
+        for (region, target) in all {
+            let id = self.id((identity, region))?;
+            let target = self.changes.of(Tracked { id, ..own }, by_source(target, service), service, image);
+            let changes = |id| {
+                image.tracking.get(&id).is_some_and(|e| e.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0)
+            };
+            let is_over = !targets.of_regions.contains_key(&region)
+                && !(changes(id) || changes(own.id) || self.changes.may_have_moved());
+            if is_over {
+                image.tracking.remove(&id);
+                continue;
+            }
+            any = true;
+            let key = ListenerKey::Region { listener: own.id, region };
+            image.listeners.insert(key, ListenerValue { target, id, ..listener }.to_words());
+        }
+        Ok(any)
+    }
+
     /// What packets of an endpoint are the replies of.
     fn replies(
         &mut self,
@@ -230,6 +324,11 @@ impl Services<'_> {
         }
         Ok(())
     }
+}
+
+/// A table, looked up by as much of the source as a service says.
+fn by_source(target: Target, service: &Service) -> Target {
+    target.by_source(service.source_bits.filter(|_| target.slots() != 0).unwrap_or(0))
 }
 
 /// The flags of a service's listeners.

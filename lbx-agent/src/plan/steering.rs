@@ -63,7 +63,8 @@ impl Serving {
 
     /// Whether none of a service's own pools gets its flows, but the one that it falls back to.
     pub fn is_last_resort(&self, service: &Service) -> bool {
-        !self.pools().iter().any(|pool| service.steering.pools.contains(pool))
+        let listed = service.steering.listed();
+        !self.pools().iter().any(|pool| listed.contains(pool))
     }
 }
 
@@ -101,9 +102,9 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
         Self { model, orders, endpoints, id, known: RefCell::default() }
     }
 
-    /// The pools of a service, the first choice first.
-    pub fn in_order(&self, service: &Service) -> Vec<usize> {
-        let mut pools = service.steering.pools.clone();
+    /// The pools of a service for a region's clients, the first choice first.
+    pub fn in_order(&self, service: &Service, region: u32) -> Vec<usize> {
+        let mut pools = service.steering.of_region(region).to_vec();
         if let Some(order) = self.orders.get(&service.name).filter(|_| service.steering.by_latency) {
             let place = |&pool: &usize| {
                 let name = self.model.pools.get(pool).map(|pool| &pool.name);
@@ -169,27 +170,32 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
         panic.map(|(index, _)| index).chain(last).collect()
     }
 
-    /// Where the flows of a service go.
+    /// Where the flows of a service go, of clients in no region that it tells apart.
     pub fn serving(&self, service: &Service) -> Serving {
+        self.serving_in(service, 0)
+    }
+
+    /// Where those of a region's clients go.
+    pub fn serving_in(&self, service: &Service, region: u32) -> Serving {
         let steering = &service.steering;
-        let in_order = self.in_order(service);
-        let able: Vec<(usize, Ability)> = in_order.iter().map(|&pool| (pool, self.ability(pool))).collect();
+        let order = self.in_order(service, region);
+        let able: Vec<(usize, Ability)> = order.iter().map(|&pool| (pool, self.ability(pool))).collect();
         let possible: Vec<usize> =
             able.iter().filter(|(_, ability)| *ability != Ability::Down).map(|&(pool, _)| pool).collect();
         let Some(&first) = possible.first() else {
             // A few endpoints are better than none.
             let some = |pool: &usize| self.takes_any(*pool);
-            let left = steering.fallback.or_else(|| in_order.iter().copied().find(some));
-            return Serving::One(left.or_else(|| in_order.first().copied()).unwrap_or_default());
+            let left = steering.fallback.or_else(|| order.iter().copied().find(some));
+            return Serving::One(left.or_else(|| order.first().copied()).unwrap_or_default());
         };
         let sheds = |pool: usize| self.model.pools.get(pool).is_some_and(|pool| pool.load_shedding > 0);
         let pools: Vec<(usize, u8)> = match &steering.weights {
             Some(weights) => steering.pools.iter().copied().zip(weights.iter().copied()).collect(),
             // The first that is possible has it all, and what it sheds goes on.
-            None => in_order.iter().map(|&pool| (pool, if pool == first { 100 } else { 0 })).collect(),
+            None => order.iter().map(|&pool| (pool, if pool == first { 100 } else { 0 })).collect(),
         };
         let is_shared = match steering.weights {
-            Some(_) => steering.pools.len() > 1,
+            Some(_) => order.len() > 1,
             None => possible.len() > 1 && sheds(first),
         };
         if !is_shared {
@@ -203,7 +209,9 @@ impl<'a, F: Fn(usize, usize, &Endpoint) -> Option<u16>> Pools<'a, F> {
     fn forced(&self) -> BTreeSet<usize> {
         let last = |service: &Service| {
             let fallback = service.steering.fallback?;
-            let is_last = !service.steering.pools.iter().any(|&pool| self.ability(pool) != Ability::Down);
+            let mut orders = std::iter::once(service.steering.pools.as_slice())
+                .chain(service.steering.regions.values().map(|region| region.pools.as_slice()));
+            let is_last = orders.any(|order| order.iter().all(|&pool| self.ability(pool) == Ability::Down));
             let pool = self.model.pools.get(fallback)?;
             let healthy = |entry: &EndpointEntry| entry.state & ENDPOINT_HEALTHY != 0;
             (is_last && !self.open(fallback, pool).any(healthy)).then_some(fallback)

@@ -114,11 +114,15 @@ pub fn tables_stay(
     let built = Built::default();
     let mut seen = BTreeMap::new();
     reach.services(model, pools).all(|(service, listeners)| {
-        let Some(target) = reach.target(listeners) else { return false };
-        let serving = of_pools.serving(service);
-        let wanted = seen.entry(serving).or_insert_with_key(|serving| of_pools.table(serving, &built));
-        let current = image.tables.get(&target.line()).filter(|_| target.slots() != 0);
-        current == wanted.as_ref().map(|(slots, _)| slots)
+        let targets = reach.targets(listeners);
+        // One that the service tells apart no longer is as all others are.
+        let mut stays = targets.iter().map(|&(region, target)| {
+            let serving = of_pools.serving_in(service, region);
+            let wanted = seen.entry(serving).or_insert_with_key(|serving| of_pools.table(serving, &built));
+            let current = image.tables.get(&target.line()).filter(|_| target.slots() != 0);
+            current == wanted.as_ref().map(|(slots, _)| slots)
+        });
+        !targets.is_empty() && stays.all(|stays| stays)
     })
 }
 

@@ -37,6 +37,7 @@ mod changes;
 mod drains;
 mod order;
 mod policies;
+mod regions;
 mod verdicts;
 mod vips;
 
@@ -118,7 +119,7 @@ impl World {
                     ipv4: Some(Ipv4Addr::new(192, 0, 2, 1)),
                     ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
                 },
-                hash_seed: None,
+                ..Node::default()
             },
             limits: limits(),
             virtual_networks: vnets.map(|(i, &(_, outside, _))| virtual_network(i, outside)).collect(),
@@ -212,6 +213,7 @@ struct Facts<'a> {
     now_ns: u64,
     seed: [u64; 2],
     flows: FlowFacts,
+    regions: u32,
     next_hops: NextHops,
     path_mtus: BTreeMap<TunnelPath, u16>,
     verdicts: Verdicts,
@@ -228,6 +230,7 @@ impl<'a> Facts<'a> {
             seed: [1, 2],
             flows: FlowFacts::default(),
             steered: Steered::default(),
+            regions: 0,
             built: Built::default(),
             next_hops: NextHops::new(),
             path_mtus: BTreeMap::new(),
@@ -245,6 +248,7 @@ impl<'a> Facts<'a> {
     fn plan(&self, model: &Model) -> Image {
         let environment = Environment {
             now_ns: self.now_ns,
+            regions: self.regions,
             flows: &self.flows,
             vlans: &BTreeMap::new(),
             node: NodeFacts { lbx0: (3, [2; 6]), lbx1: (4, [4; 6]), seed: self.seed, answer_interval: 1 },
@@ -269,8 +273,9 @@ fn planned(world: &World, observed: &Image) -> Image {
 fn check_references(image: &Image) {
     let known = |host: Host| !host.v6 || image.addresses.values().any(|&id| id == host.raw);
     for (key, words) in &image.listeners {
-        let (ListenerKey::Ports { vip, .. } | ListenerKey::Vip(vip)) = *key;
-        assert!(known(vip), "{key:?} names an address");
+        if let ListenerKey::Ports { vip, .. } | ListenerKey::Vip(vip) = *key {
+            assert!(known(vip), "{key:?} names an address");
+        }
         if matches!(key, ListenerKey::Vip(_)) {
             continue;
         }

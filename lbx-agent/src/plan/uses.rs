@@ -81,8 +81,9 @@ fn uses(model: &Model, observed: &Image) -> BTreeMap<u16, Use> {
     }
     // Thousands of services may share a table.
     let mut by_line: BTreeMap<u32, Use> = BTreeMap::new();
-    for (.., value) in observed.listener_values() {
-        let Some(&one) = by_listener.get(&value.id) else { continue };
+    let own = observed.listener_values().map(|(.., value)| (value.id, value));
+    for (listener, value) in own.chain(observed.regional_values().map(|(id, _, value)| (id, value))) {
+        let Some(&one) = by_listener.get(&listener) else { continue };
         let previous = observed.tracking.get(&value.id).map_or(Target::default(), |entry| entry.previous);
         for target in [value.target, previous].into_iter().filter(|target| target.slots() != 0) {
             by_line.entry(target.line()).and_modify(|known| *known = known.with(one)).or_insert(one);

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use lbx_common::api::{Config, ConfigDocument, Happening, Mistake, Revision};
 use nix::net::if_::if_nametoindex;
 
-use super::{Reconciler, handle::Command};
+use super::{
+    Reconciler,
+    handle::Command,
+    regions::{self, NewRegions},
+};
 use crate::{
     config::{self, model::Model},
     control::RefusedError,
@@ -46,7 +50,9 @@ impl Reconciler {
                 drop(answer.send(self.replace(*config, expected).await));
             }
             Command::Validate(config, answer) => {
-                drop(answer.send(self.check(*config).map(|_| ())));
+                let checked = regions::check_file(&config, &self.model.config);
+                let checked = checked.and_then(|()| self.check(*config, self.regions.list_id()).map(drop));
+                drop(answer.send(checked));
             }
             Command::Health(answer) => drop(answer.send(self.health_report())),
             Command::Explain(request, answer) => drop(answer.send(self.explain(&request))),
@@ -70,27 +76,29 @@ impl Reconciler {
         {
             return Err(RefusedError::Conflict { expected, current: self.revision });
         }
-        let checked = self.check(config)?;
         let revision = self.revision + 1;
-        self.put_in_force(checked, revision, true).await?;
+        self.check_and_put_in_force(config, revision, true).await?;
+        if self.regions.mistake.is_some() {
+            self.regions.read_again();
+        }
         Ok(revision)
     }
 
     /// Reads the configuration file again. A file with mistakes changes nothing.
     pub(super) async fn reload(&mut self) {
         service_manager::reloading();
+        self.regions.read_again();
         let loaded = match self.store.load() {
             Ok(Some((revision, config))) => Ok((revision, config)),
             Ok(None) => return service_manager::ready(self.revision),
             Err(error) => Err(error.to_string()),
         };
         let result = match loaded {
-            Ok((revision, config)) => match self.check(config) {
-                Ok(checked) => self.put_in_force(checked, revision, false).await,
-                Err(refused) => Err(refused),
-            }
-            .map(|()| revision)
-            .map_err(|refused| refused.to_string()),
+            Ok((revision, config)) => self
+                .check_and_put_in_force(config, revision, false)
+                .await
+                .map(|()| revision)
+                .map_err(|refused| refused.to_string()),
             Err(error) => Err(error),
         };
         match result {
@@ -104,8 +112,26 @@ impl Reconciler {
         }
     }
 
+    async fn check_and_put_in_force(
+        &mut self,
+        config: Config,
+        revision: Revision,
+        store: bool,
+    ) -> Result<(), RefusedError> {
+        let regions = self.read_regions_of(&config).await?;
+        let another = matches!(regions, NewRegions::Other(_));
+        let done = match self.check(config, regions.list_id(self.regions.list_id())) {
+            Ok(checked) => self.put_in_force(checked, (revision, store), regions).await,
+            Err(refused) => Err(refused),
+        };
+        if done.is_err() && another {
+            self.watch_regions_again().await;
+        }
+        done
+    }
+
     /// Everything about a configuration that can be refused without touching anything.
-    fn check(&self, config: Config) -> Result<Checked, RefusedError> {
+    fn check(&self, config: Config, regions: u32) -> Result<Checked, RefusedError> {
         let model = config::validate(config).map_err(RefusedError::Invalid)?;
         if model.limits != self.model.limits {
             return Err(refused(
@@ -132,7 +158,7 @@ impl Reconciler {
             seed::load(seed_source, &self.state_dir)
                 .map_err(|error| refused("node.hash_seed", error.to_string()))?
         };
-        let wanted = self.plan(&model, seed, &self.image);
+        let wanted = self.plan(&model, seed, regions, &self.image);
         let wanted = wanted.map_err(|error| RefusedError::Failed(error.to_string()))?;
         Ok(Checked { model, seed, wanted, machine: self.machine() })
     }
@@ -145,8 +171,8 @@ impl Reconciler {
     async fn put_in_force(
         &mut self,
         checked: Checked,
-        revision: Revision,
-        store: bool,
+        (revision, store): (Revision, bool),
+        regions: NewRegions,
     ) -> Result<(), RefusedError> {
         let Checked { model, seed, wanted, machine } = checked;
         let mut prepared = self.kernel.prepare(&model).await.map_err(|error| error.to_string());
@@ -161,6 +187,7 @@ impl Reconciler {
         let changes = config::diff(&self.model.config, &model.config).unwrap_or_default();
         self.events.record(Happening::ConfigurationChanged { revision, changes });
         (self.model, self.seed, self.revision) = (model, seed, revision);
+        self.take_new_regions(regions);
         let as_planned = !self.forget_stale_findings() && machine == self.machine();
         let converged = self.converge(as_planned.then_some(wanted));
         if let Err(error) = self.kernel.attachments.release_others(&self.model.interfaces) {

@@ -13,7 +13,8 @@ impl Reconciler {
         let frame = frame(request).map_err(|error| RefusedError::Failed(error.to_string()))?;
         let tables = LiveTables::new(&self.kernel.memory, self.kernel.remembered(), now_ns());
         let outcome = run(&tables, &frame);
-        let facts = Facts { model: &self.model, image: &self.image, known: self.known() };
+        let regions = self.regions.loaded.as_ref().map(|loaded| &*loaded.list);
+        let facts = Facts { model: &self.model, image: &self.image, known: self.known(), regions };
         Ok(describe(facts, request, &tables, &outcome))
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     config::model::{Model, Vnet},
     dataplane::{
         ApplyError, AttachError, Attachments, Before, Image, KernelCounters, KernelMemory, KnownRoutes,
-        LoadError, Memory, PinError, Pins, Remembered, Sizes, apply, diff, load, mend,
+        LoadError, Memory, PinError, Pins, RegionMaps, Remembered, Sizes, apply, diff, load, mend,
     },
     net::{
         NetError, netlink, next_hop,
@@ -62,6 +62,8 @@ impl Found {
 pub struct Kernel {
     /// Maps that the agent writes.
     pub memory: KernelMemory,
+    /// Lists of regions, for whoever writes them; taken once.
+    pub regions: Option<RegionMaps>,
     /// Counters.
     pub counters: KernelCounters,
     /// Programs and their links.
@@ -83,6 +85,9 @@ impl Kernel {
     pub async fn open(bpffs: &Path, model: &Model, netlink: rtnetlink::Handle) -> Result<Self, KernelError> {
         let pins = Pins::open(bpffs)?;
         let mut loaded = load(&pins, &Sizes::new(&model.limits))?;
+        if let Some(before) = &loaded.before {
+            before.copy_regions(&mut loaded.regions).map_err(ApplyError::from)?;
+        }
         if mend(&mut loaded.memory) {
             tracing::warn!("the agent before this one was killed in the middle of a change: mended");
         }
@@ -94,6 +99,7 @@ impl Kernel {
         }
         Ok(Self {
             memory: loaded.memory,
+            regions: Some(loaded.regions),
             counters: loaded.counters,
             attachments,
             remembered: loaded.remembered,

@@ -13,6 +13,7 @@ mod handle;
 mod kernel;
 mod news;
 mod path_mtus;
+mod regions;
 mod reports;
 mod steering;
 mod sweep;
@@ -39,6 +40,7 @@ use self::{
     handle::Command,
     news::Told,
     path_mtus::PathMtus,
+    regions::InForce,
     steering::Measured,
     targets::{remotes, targets},
     verdicts::Verdicts,
@@ -62,6 +64,7 @@ use crate::{
         path_mtu::TooBig,
     },
     plan::{self, Built, Environment, NodeFacts},
+    regions::{LoadFailed, Loaded, Regions},
     service_manager::Watchdog,
     steer::Steered,
     store::Store,
@@ -94,6 +97,8 @@ pub struct Start {
     pub seed: [u64; 2],
     /// Where what happens is told.
     pub events: Events,
+    /// Whoever reads the file of regions.
+    pub regions: Regions,
 }
 
 /// What comes in beside commands.
@@ -108,6 +113,8 @@ pub struct Inputs {
     pub too_big: mpsc::Receiver<TooBig>,
     /// From the watcher of devices.
     pub devices: mpsc::Receiver<Changed>,
+    /// The file of regions has changed.
+    pub regions: mpsc::UnboundedReceiver<Result<Loaded, LoadFailed>>,
     /// Each message asks to read the configuration file again.
     pub reload: mpsc::Receiver<()>,
 }
@@ -143,6 +150,7 @@ pub struct Reconciler {
     retry: Option<Instant>,
     devices: Devices,
     verdicts: Verdicts,
+    regions: InForce,
     outputs: Outputs,
     started: Instant,
     /// What the maps hold: nobody else writes to them.
@@ -168,7 +176,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Puts the model in force: takes over what the kernel holds and changes what differs.
     pub async fn start(start: Start, outputs: Outputs) -> Result<Self, KernelError> {
-        let Start { store, revision, model, kernel, state_dir, seed, events } = start;
+        let Start { store, revision, model, kernel, state_dir, seed, events, regions } = start;
         let mut this = Self {
             store,
             revision,
@@ -186,6 +194,7 @@ impl Reconciler {
             retry: None,
             devices: Devices::default(),
             verdicts: Verdicts::default(),
+            regions: InForce::new(regions),
             outputs,
             started: Instant::now(),
             image: Image::default(),
@@ -202,8 +211,9 @@ impl Reconciler {
             tidy: None,
         };
         this.forget_stale_findings();
+        this.begin_with_regions().await;
         if let Some(before) = &this.kernel.before {
-            let wanted = this.plan(&this.model, this.seed, &before.image())?;
+            let wanted = this.plan(&this.model, this.seed, this.regions.list_id(), &before.image())?;
             this.kernel.fill_beside(&wanted)?;
         }
         this.kernel.prepare(&this.model).await?;
@@ -262,6 +272,7 @@ impl Reconciler {
                 }
                 () = at(self.devices.retry) => self.renew_devices().await,
                 () = at(self.path_mtus.next_expiry()) => self.path_mtus.expire(Instant::now()),
+                Some(read) = inputs.regions.recv() => self.take_regions(read),
                 Some(()) = inputs.reload.recv() => { self.reload().await; false }
                 changed = self.store.changed() => {
                     match changed {
@@ -282,6 +293,7 @@ impl Reconciler {
                     tracing::error!(%error, "cannot bring the data plane up to date; trying again");
                 }
             }
+            self.keep_regions().await;
             if self.rerouted && self.retry.is_none() {
                 self.rerouted = false;
                 self.publish();
@@ -302,7 +314,7 @@ impl Reconciler {
         self.verdicts = Verdicts::default();
         let wanted = match planned {
             Some(planned) => planned,
-            None => self.plan(&self.model, self.seed, &self.image)?,
+            None => self.plan(&self.model, self.seed, self.regions.list_id(), &self.image)?,
         };
         let steps = diff(&self.image, &wanted);
         tracing::debug!(?steps, "applying");
@@ -327,7 +339,13 @@ impl Reconciler {
         Ok(())
     }
 
-    fn plan(&self, model: &Model, seed: [u64; 2], observed: &Image) -> Result<Image, KernelError> {
+    fn plan(
+        &self,
+        model: &Model,
+        seed: [u64; 2],
+        regions: u32,
+        observed: &Image,
+    ) -> Result<Image, KernelError> {
         let environment = Environment {
             node: NodeFacts {
                 lbx0: self.kernel.lbx0(),
@@ -342,6 +360,7 @@ impl Reconciler {
             verdicts: &self.endpoints.verdicts,
             steered: &self.steered,
             tunnel_verdicts: &self.tunnels.verdicts,
+            regions,
             now_ns: now_ns(),
             flows: &self.sweeper.facts,
             built: &self.built,

@@ -16,8 +16,8 @@ use crate::{config::model::Service, plan};
 pub struct Told {
     /// By name.
     pools: BTreeMap<String, PoolCondition>,
-    /// Names of the pools that serve each service that has a choice.
-    served: BTreeMap<String, Vec<String>>,
+    /// Names of the pools that serve each service that has a choice, and clients of each region that it tells apart.
+    served: BTreeMap<(String, Option<String>), Vec<String>>,
     /// By the endpoint's id.
     pub(super) drains: BTreeMap<u16, Draining>,
     /// When the change of each service's table that is under way began.
@@ -72,10 +72,16 @@ impl Reconciler {
         let has_choice = |service: &&Service| service.steering.all().nth(1).is_some();
         let pools = plan::pools_named(&self.model, self.known(), &self.image);
         let mut now = BTreeMap::new();
-        for service in self.model.services.iter().filter(has_choice) {
-            let serving = pools.serving(service);
+        let regions = |service: &'_ Service| {
+            let named = service.steering.regions.iter().map(|(&id, region)| (id, Some(region.name.clone())));
+            std::iter::once((0, None)).chain(named.collect::<Vec<_>>())
+        };
+        let all = self.model.services.iter().filter(has_choice);
+        for (service, (id, region)) in all.flat_map(|one| regions(one).map(move |region| (one, region))) {
+            let serving = pools.serving_in(service, id);
             let to = serving.names(&self.model);
-            if let Some(from) = self.told.served.get(&service.name)
+            let key = (service.name.clone(), region.clone());
+            if let Some(from) = self.told.served.get(&key)
                 && *from != to
             {
                 let fallback = serving.is_last_resort(service);
@@ -85,13 +91,14 @@ impl Reconciler {
                 }
                 self.events.record(Happening::ServicePools {
                     service: service.name.clone(),
+                    region,
                     from: from.clone(),
                     to: to.clone(),
                     fallback,
                     cause,
                 });
             }
-            now.insert(service.name.clone(), to);
+            now.insert(key, to);
         }
         drop(pools);
         self.told.served = now;

@@ -142,6 +142,7 @@ impl Reconciler {
             tunnels: self.tunnels(&image),
             maps: fill(&image, &self.sweeper.found, &Sizes::new(&self.model.limits)),
             changes: self.changes(&image),
+            regions: self.regions_status(),
         }
     }
 
@@ -173,7 +174,10 @@ impl Reconciler {
         }
         let ids = listener_ids(image);
         let change = |service| {
-            let entries = listeners_of(service, image, &ids).filter_map(|id| image.tracking.get(&id));
+            let own: Vec<u32> = listeners_of(service, image, &ids).collect();
+            let regional = image.regional_values().filter(|(listener, ..)| own.contains(listener));
+            let tracked: Vec<u32> = own.iter().copied().chain(regional.map(|(.., value)| value.id)).collect();
+            let entries = tracked.into_iter().filter_map(|id| image.tracking.get(&id));
             let under_way = entries.filter_map(|entry| Some((state(entry)?, *entry)));
             // All listeners of a service change at once; one that came later has nothing under way.
             let (state, entry) = under_way.min_by_key(|&(state, _)| state)?;

@@ -78,12 +78,9 @@ impl Reconciler {
         let reach = plan::Reach::new(&self.model, &self.image);
         for (service, listeners) in reach.of_services(&self.model).filter(|(one, _)| one.steering.by_latency)
         {
-            let target = reach.target(listeners);
-            let Some(owner) =
-                target.and_then(|target| self.image.tables.get(&target.line())?.first().copied())
-            else {
-                continue;
-            };
+            let targets = reach.targets(listeners);
+            let table = targets.first().and_then(|(_, target)| self.image.tables.get(&target.line()));
+            let Some(&owner) = table.and_then(|table| table.first()) else { continue };
             let names: Vec<String> = service
                 .steering
                 .pools
@@ -164,7 +161,7 @@ impl Reconciler {
         self.measured.next_look = Some(Instant::now() + self.model.timers.steering);
         let mut changed = false;
         for service in by_latency(&self.model) {
-            let pools = plan::pools_named(&self.model, self.known(), &self.image).in_order(service);
+            let pools = plan::pools_named(&self.model, self.known(), &self.image).in_order(service, 0);
             let measured: BTreeMap<usize, f64> = pools
                 .iter()
                 .filter_map(|&pool| Some((pool, self.latency_us(self.model.pools.get(pool)?)?)))

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -25,7 +26,7 @@ use lbx_common::{
 use super::{Reconciler, now_ns};
 use crate::{
     dataplane::{Image, MapId, Memory},
-    plan::{self, FlowFacts},
+    plan::{self, FlowFacts, regions_change_is_open},
 };
 
 /// Time from the start of one look at all pins to that of the next.
@@ -41,6 +42,16 @@ struct Listener {
     v6: bool,
     protocol: u8,
     tracking: u32,
+    /// What it is to clients of regions, by the region's id.
+    regions: BTreeMap<u32, Regional>,
+}
+
+/// What a listener is to clients: its index in `TRACKING`, what is under way there, and its table.
+#[derive(Clone, Copy)]
+struct Regional {
+    id: u32,
+    tracking: u32,
+    target: Target,
 }
 
 /// What pins mean under an image of the maps.
@@ -49,6 +60,10 @@ pub struct Meaning {
     /// Whether each endpoint takes new flows.
     takes_new: BTreeMap<u16, bool>,
     tables: BTreeMap<u32, std::sync::Arc<[u16]>>,
+    /// Id of the list of regions,
+    list: u32,
+    /// and whether flows may live where the one before says.
+    regions_change: bool,
     seed: [u64; 2],
     /// For TCP and UDP.
     idle_ns: [u64; 2],
@@ -62,11 +77,18 @@ impl Meaning {
         let address = |host: Host| {
             if host.v6 { addresses.get(&host.raw).copied() } else { Some(Address::from_v4(Be32(host.raw))) }
         };
+        let tracking = |id: u32| image.tracking.get(&id).map_or(0, |entry| entry.flags);
         let mut listeners = BTreeMap::new();
         for (vip, protocol, value) in image.listener_values() {
-            let tracking = image.tracking.get(&value.id).map_or(0, |entry| entry.flags);
             let Some(address) = address(vip) else { continue };
-            listeners.insert(value.id, Listener { value, vip: address, v6: vip.v6, protocol, tracking });
+            let (tracking, regions) = (tracking(value.id), BTreeMap::new());
+            listeners
+                .insert(value.id, Listener { value, vip: address, v6: vip.v6, protocol, tracking, regions });
+        }
+        for (listener, region, ListenerValue { id, target, .. }) in image.regional_values() {
+            if let Some(listener) = listeners.get_mut(&listener) {
+                listener.regions.insert(region, Regional { id, tracking: tracking(id), target });
+            }
         }
         let node = &image.node;
         let takes_new = image.endpoints.iter().map(|(&id, e)| (id, e.state & ENDPOINT_TAKES_NEW != 0));
@@ -74,27 +96,48 @@ impl Meaning {
             listeners,
             takes_new: takes_new.collect(),
             tables: image.tables.clone(),
+            list: node.regions,
+            regions_change: regions_change_is_open(node),
             seed: node.seed,
             idle_ns: [u64::from(node.tcp_idle_secs).saturating_mul(NANOSECONDS), node.udp_idle_ns],
             share: u64::from(node.pin_buckets) * u64::from(PINS_PER_BUCKET) / 2,
         }
     }
 
+    /// What the listener is to the client of a record.
+    fn of_client(&self, memory: &impl Memory, listener: &Listener, record: &PinRecord) -> Regional {
+        let own =
+            Regional { id: listener.value.id, tracking: listener.tracking, target: listener.value.target };
+        if listener.regions.is_empty() {
+            return own;
+        }
+        let address = Address::from_words(record.client);
+        let [first, ..] = address.quads();
+        let client = if listener.v6 { IpAddr::from(address.0) } else { IpAddr::from(first.to_ne_bytes()) };
+        let region = memory.region(self.list, client);
+        region.and_then(|region| listener.regions.get(&region)).copied().unwrap_or(own)
+    }
+
     /// The endpoint that hash and current table name for the flow of a record.
-    fn base(&self, listener: &Listener, record: &PinRecord) -> Option<u16> {
+    fn base(&self, listener: &Listener, target: Target, record: &PinRecord) -> Option<u16> {
         if listener.v6 {
             let (client, vip) = (Address::from_words(record.client), listener.vip);
-            self.owner(listener, client, vip, record.ports)
+            self.owner(listener.protocol, target, (client, vip), record.ports)
         } else {
-            self.owner(listener, Be32::of_words(record.client), Be32::from_entry(&listener.vip), record.ports)
+            let (client, vip) = (Be32::of_words(record.client), Be32::from_entry(&listener.vip));
+            self.owner(listener.protocol, target, (client, vip), record.ports)
         }
     }
 
-    fn owner<A: IpAddress>(&self, listener: &Listener, client: A, vip: A, ports: [u16; 2]) -> Option<u16> {
+    fn owner<A: IpAddress>(
+        &self,
+        protocol: u8,
+        target: Target,
+        (client, vip): (A, A),
+        ports: [u16; 2],
+    ) -> Option<u16> {
         let [source, destination] = ports.map(Be16);
-        let ports = Ports { source, destination };
-        let target: Target = listener.value.target;
-        let flow = flow_hash(client, vip, ports, listener.protocol, &self.seed);
+        let flow = flow_hash(client, vip, Ports { source, destination }, protocol, &self.seed);
         let hash = table_hash(target, client, flow, &self.seed);
         self.tables.get(&target.line())?.get(scale(hash, target.slots()) as usize).copied()
     }
@@ -203,10 +246,14 @@ impl Sweeper {
         let mut is_over = pin.idle_ns(udp, now_ns) > lifetime(pin, udp, idle_ns);
         let record: PinRecord = memory.read(records, place);
         let listener = meaning.listeners.get(&record.listener).filter(|_| pin.is_of(record.hash));
-        let base = listener.and_then(|listener| meaning.base(listener, &record));
+        let regional = listener.map(|listener| meaning.of_client(memory, listener, &record));
+        let base =
+            listener.zip(regional).and_then(|(listener, of)| meaning.base(listener, of.target, &record));
         let exception = base != Some(pin.endpoint());
-        if let (Some(listener), Some(base), false) = (listener, base, exception) {
-            let needed = listener.tracking & (TRACKING_OPEN | TRACKING_ALWAYS | TRACKING_AFFINITY) != 0;
+        if let (Some(regional), Some(base), false) = (regional, base, exception) {
+            let moves = meaning.regions_change && listener.is_some_and(|one| !one.regions.is_empty());
+            let needed =
+                moves || regional.tracking & (TRACKING_OPEN | TRACKING_ALWAYS | TRACKING_AFFINITY) != 0;
             is_over |= !needed && meaning.takes_new.get(&base).copied().unwrap_or(false);
         }
         if is_over && memory.replace(pins, place as usize, pin.0, 0) {
@@ -221,7 +268,7 @@ impl Sweeper {
         if pin.is_of(record.hash) {
             *by_listener.entry(record.listener).or_default() += 1;
             if exception {
-                facts.listeners.insert(record.listener);
+                facts.listeners.insert(regional.map_or(record.listener, |regional| regional.id));
                 facts.bases.extend(base);
             }
         }

@@ -46,7 +46,7 @@ pub fn begin_tracking(
 ) {
     let tracked =
         reach.services(model, pools).filter(|(service, _)| service.tracking != ConnectionTracking::Off);
-    for &id in tracked.flat_map(|(_, listeners)| listeners) {
+    for id in tracked.flat_map(|(_, listeners)| reach.tracked(listeners)) {
         let entry = image.tracking.entry(id).or_default();
         if entry.flags & TRACKING_ON == 0 {
             entry.flags |= TRACKING_ON;

@@ -6,6 +6,7 @@
 mod embedded;
 mod file;
 pub mod seed;
+pub mod watched;
 
 use std::{
     io::ErrorKind,

@@ -76,13 +76,16 @@ pub const LISTENER_HAS_POLICY: u16 = 4;
 pub const LISTENER_KEEPS: u16 = 8;
 /// Listener flag: nothing is remembered of flows.
 pub const LISTENER_UNTRACKED: u16 = 16;
+/// Listener flag: clients of some regions have another table; see [`super::ListenerKey::Region`].
+pub const LISTENER_BY_REGION: u16 = 32;
 /// Listener flag: it has a range of ports. This and the next say nothing to the pipeline; they tell listeners apart
 /// that begin at the same port.
 pub const LISTENER_HAS_RANGE: u16 = 0x4000;
 /// Listener flag: it has all ports.
 pub const LISTENER_HAS_ALL: u16 = 0x8000;
 
-/// Value of a listener.
+/// Value of a listener. That of [`super::ListenerKey::Region`] has an id of its own, which is an index of `TRACKING`
+/// alone: all else is known by the id of the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(C)]
 pub struct ListenerValue {
@@ -138,9 +141,12 @@ pub struct ReplyValue {
     pub listener: u32,
     /// Endpoint id.
     pub endpoint: u16,
-    /// 0.
+    /// `REPLY_…`
     pub flags: u16,
 }
+
+/// Reply flag: clients of some regions have another table.
+pub const REPLY_BY_REGION: u16 = 1;
 
 impl ReplyValue {
     /// The port that clients know for a port of the endpoint: as far from the listener's first one.
@@ -275,6 +281,8 @@ pub struct VnetEntry {
 pub const NODE_HAS_VLANS: u32 = 1;
 /// Flag of the node: some listener has an entry in `TRACKING`.
 pub const NODE_TRACKS: u32 = 2;
+/// Flag of the node: unpinned flows of clients that are in another region now go where those of their new region go.
+pub const NODE_REGIONS_CLOSING: u32 = 4;
 
 /// What every packet may need to know about the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -316,6 +324,14 @@ pub struct NodeEntry {
     pub pin_buckets: u32,
     /// For how long a flow of TCP may be silent, in seconds.
     pub tcp_idle_secs: u32,
+    /// The list of regions: its id in `REGIONS_V4` and `REGIONS_V6`; 0 = there is none. In one word with the next.
+    pub regions: u32,
+    /// The list before, while flows may live where that says; 0 = none do.
+    pub regions_before: u32,
+    /// When the list last became another one, in nanoseconds of the monotonic clock.
+    pub regions_opened_ns: u64,
+    /// When flows of clients in another region than before begin to go by the new one.
+    pub regions_deadline_ns: u64,
 }
 
 // SAFETY: repr(C), 32 u16 aligned to 8, no padding, every bit pattern is a value.
@@ -334,7 +350,7 @@ unsafe impl Words<8> for EndpointEntry {}
 unsafe impl Words<16> for TunnelEntry {}
 // SAFETY: repr(C), 4 × 4 bytes, no padding, every bit pattern is a value.
 unsafe impl Words<2> for VnetEntry {}
-// SAFETY: repr(C), 8 × 4 + 16 + 4 × 4 + 2 × 16 + 8 + 2 × 4 bytes, no padding, every bit pattern is a value.
-unsafe impl Words<14> for NodeEntry {}
+// SAFETY: repr(C), 8 × 4 + 16 + 4 × 4 + 2 × 16 + 8 + 4 × 4 + 2 × 8 bytes, no padding, every bit pattern is a value.
+unsafe impl Words<17> for NodeEntry {}
 // SAFETY: sixteen bytes aligned to 8, every bit pattern is a value.
 unsafe impl Words<2> for Address {}

@@ -16,6 +16,7 @@ const KNOWN_REMOTE: u8 = 7;
 const PROBE_SOURCE: u8 = 8;
 const VLAN_DEVICE: u8 = 9;
 const UDP_PORT: u8 = 10;
+const REGION: u8 = 11;
 /// Bit in the kind: the address is the id of an IPv6 address.
 const V6: u8 = 0x80;
 
@@ -105,6 +106,13 @@ pub enum ListenerKey {
     },
     /// Says that the address is a VIP, whatever the port.
     Vip(Host),
+    /// What a listener is to clients of a region, where it is not the same to all.
+    Region {
+        /// Listener id.
+        listener: u32,
+        /// Region id.
+        region: u32,
+    },
 }
 
 impl ListenerKey {
@@ -116,16 +124,21 @@ impl ListenerKey {
                 [about(vip, ports.port, protocol, LISTENER), ports.length as u64]
             }
             Self::Vip(vip) => [about(vip, 0, 0, VIP), 0],
+            Self::Region { listener, region } => [word(tail(0, 0, REGION), listener), region as u64],
         }
     }
 
     /// The key that has these words.
     pub fn from_words([first, second]: KeyWords) -> Option<Self> {
         let (vip, port, protocol, kind) = split(first);
-        let length = u8::try_from(second).ok()?;
+        let second = u32::try_from(second).ok()?;
         match kind {
-            LISTENER => Some(Self::Ports { vip, protocol, ports: PortBlock { port, length } }),
+            LISTENER => {
+                let ports = PortBlock { port, length: u8::try_from(second).ok()? };
+                Some(Self::Ports { vip, protocol, ports })
+            }
             VIP => Some(Self::Vip(vip)),
+            REGION => Some(Self::Region { listener: vip.raw, region: second }),
             _ => None,
         }
     }
@@ -304,6 +317,8 @@ mod tests {
                 assert_ne!(key.words()[0], 0);
             }
         }
+        let key = ListenerKey::Region { listener: 0xffff_ffff, region: 0x8000_0000 };
+        assert_eq!(ListenerKey::from_words(key.words()), Some(key));
         assert_eq!(ListenerKey::from_words([0, 0]), None);
     }
 

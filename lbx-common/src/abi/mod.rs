@@ -10,6 +10,7 @@ mod entries;
 mod fragments;
 mod keys;
 mod policy;
+mod regions;
 mod tracking;
 mod words;
 
@@ -18,16 +19,18 @@ pub use counters::{MAX_REASONS, TrafficCounter, drop_index};
 pub use entries::{
     ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_FORCED, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_SHARE,
     ENDPOINT_SHARE_SHIFT, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY,
-    ENDPOINT_USABLE, EndpointEntry, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE,
-    LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerValue, NODE_HAS_VLANS, NODE_TRACKS,
-    NodeEntry, PeerValue, ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_DOWN, TUNNEL_HEAD_WORDS,
-    TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry, VIP_ECHO, VIP_REJECTS, VipValue, VnetEntry,
+    ENDPOINT_USABLE, EndpointEntry, LISTENER_BY_REGION, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY,
+    LISTENER_HAS_RANGE, LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerValue, NODE_HAS_VLANS,
+    NODE_REGIONS_CLOSING, NODE_TRACKS, NodeEntry, PeerValue, REPLY_BY_REGION, ReplyValue, SLOTS_PER_LINE,
+    SlotLine, TUNNEL_DOWN, TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry,
+    VIP_ECHO, VIP_REJECTS, VipValue, VnetEntry,
 };
 pub use fragments::{FragmentKey, FragmentValue};
 pub use keys::{Host, KeyWords, ListenerKey, PROBE_PLACES, PeerKey, PortBlock, ReplyKey};
 pub use policy::{
     LIST_BITS, PREFIX_ALLOWED, PREFIX_DENIED, PolicyEntry, PrefixV4, PrefixV6, SOURCE_BUCKETS, service_bucket,
 };
+pub use regions::{MAX_REGION_PREFIXES, NO_REGIONS, region_id};
 pub use tracking::{
     Affinity, AffinityKey, ENDED_IDLE_NS, FlowKey, HALF_OPEN_ANSWERED, HalfOpen, MAX_TCP_IDLE_SECS,
     MAX_UDP_IDLE_SECS, PINS_PER_BUCKET, Pin, PinBucket, PinRecord, TRACKING_AFFINITY, TRACKING_ALWAYS,
@@ -37,7 +40,7 @@ pub use tracking::{
 pub use words::Words;
 
 /// Version of everything in this module. An agent takes over maps of no other version as they are.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Numbers of slots that a lookup table may have: primes, as Maglev permutations need.
 pub const TABLE_SIZES: [u32; 7] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_537];
@@ -79,6 +82,10 @@ pub mod map_name {
     pub const PREFIXES_V4: &str = "PREFIXES_V4";
     /// Longest match of [`super::PrefixV6`] → `PREFIX_…`
     pub const PREFIXES_V6: &str = "PREFIXES_V6";
+    /// Longest match of [`super::PrefixV4`] → region id.
+    pub const REGIONS_V4: &str = "REGIONS_V4";
+    /// Longest match of [`super::PrefixV6`] → region id.
+    pub const REGIONS_V6: &str = "REGIONS_V6";
     /// Buckets of flows that may begin, of sources by hash and of services by [`super::service_bucket`].
     pub const LIMITS: &str = "LIMITS";
     /// [`super::TrafficCounter`] by listener id, per CPU.

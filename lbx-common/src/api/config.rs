@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Monitor, Node, Pool, Service, Timers, VirtualNetwork};
+use super::{Limits, Monitor, Node, Pool, Region, Service, Timers, VirtualNetwork};
 
 /// Number of an accepted configuration; grows by one with each change. 0 = nothing was ever accepted.
 pub type Revision = u64;
@@ -32,6 +32,10 @@ pub struct Config {
     /// Health check definitions.
     #[serde(default)]
     pub monitors: Vec<Monitor>,
+    /// Where clients are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(!skip_serializing_if)]
+    pub regions: Vec<Region>,
     /// Weighted sets of endpoints.
     #[serde(default)]
     pub pools: Vec<Pool>,
@@ -49,6 +53,7 @@ impl Default for Config {
             timers: Timers::default(),
             virtual_networks: Vec::new(),
             monitors: Vec::new(),
+            regions: Vec::new(),
             pools: Vec::new(),
             services: Vec::new(),
         }

@@ -92,6 +92,9 @@ pub enum Happening {
     ServicePools {
         /// Name of the service.
         service: String,
+        /// Name of the region whose clients it is about; absent for all others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        region: Option<String>,
         /// Names of the pools that got them before.
         from: Vec<String>,
         /// Names of the pools that get them now.

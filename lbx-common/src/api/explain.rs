@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Protocol, schema::SocketAddress};
+use super::{Prefix, Protocol, schema::SocketAddress};
 
 /// A packet of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,12 @@ pub struct ExplainReport {
     /// The listener of the service, as `tcp/443`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
+    /// The client's region, where the service tells regions apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The prefix that says so: the longest that the client is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_prefix: Option<Prefix>,
     /// Slot of the flow in the service's table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,

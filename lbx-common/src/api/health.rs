@@ -32,6 +32,31 @@ pub struct ServiceHealth {
     /// Whether that is the fallback pool, because no other is up.
     #[serde(default, skip_serializing_if = "is_false")]
     pub fallback: bool,
+    /// The same for clients of each region that the service tells apart; `serving` is then for all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionServing>,
+}
+
+impl ServiceHealth {
+    /// Whether a pool gets new flows, of clients of any region.
+    pub fn is_served_by(&self, pool: &str) -> bool {
+        let of_regions = self.regions.iter().flat_map(|region| &region.serving);
+        self.serving.iter().chain(of_regions).any(|name| name == pool)
+    }
+}
+
+/// Which pools serve clients of a region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegionServing {
+    /// Name of the region.
+    pub region: String,
+    /// Its pools, in order.
+    pub pools: Vec<String>,
+    /// Names of the pools that get new flows.
+    pub serving: Vec<String>,
+    /// Whether that is the fallback pool.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fallback: bool,
 }
 
 /// Health of a pool.

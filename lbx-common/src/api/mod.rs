@@ -18,6 +18,7 @@ mod node;
 mod pool;
 mod prefix;
 mod problem;
+mod region;
 mod schema;
 mod service;
 mod stats;
@@ -34,8 +35,8 @@ pub use explain::{ExplainReport, ExplainRequest, ExplainVerdict};
 pub use family::Family;
 pub use flows::{DEFAULT_FLOWS, FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow};
 pub use health::{
-    Drain, EndpointHealth, HealthReport, HealthState, MonitorHealth, PoolHealth, PoolState, RemovedEndpoint,
-    ServiceHealth, TunnelHealth,
+    Drain, EndpointHealth, HealthReport, HealthState, MonitorHealth, PoolHealth, PoolState, RegionServing,
+    RemovedEndpoint, ServiceHealth, TunnelHealth,
 };
 pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Method, Monitor, MonitorKind};
@@ -43,6 +44,7 @@ pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
 pub use pool::{Endpoint, EndpointSteering, GroupMonitor, Pool};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};
+pub use region::{Location, Region};
 pub use schema::{configuration_schema, schema_settings};
 pub use service::{
     AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RandomSteering, RateLimit,
@@ -50,8 +52,8 @@ pub use service::{
 };
 pub use stats::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic};
 pub use status::{
-    ChangeState, InterfaceStatus, LinkState, MapFill, NextHopStatus, PathMtuStatus, StatusReport,
-    TableChange, TunnelStatus,
+    ChangeState, InterfaceStatus, LinkState, MapFill, NextHopStatus, PathMtuStatus, RegionPrefixes,
+    RegionsStatus, StatusReport, TableChange, TunnelStatus,
 };
 pub use trial::{TrialReport, TrialRequest, TrialStep};
 pub use vnet::{Encap, Inner, ProbeSource, Tunnel, VirtualNetwork};

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -9,9 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Family,
+    Family, Location,
     family::pick,
-    schema::{HashSeed, InterfaceName, Time},
+    schema::{AbsolutePath, HashSeed, InterfaceName, Time},
 };
 
 /// This machine.
@@ -29,6 +30,20 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<HashSeed>", extend("default" = "file:seed"))]
     pub hash_seed: Option<String>,
+    /// Path of the file that says which clients are in which region: lines `PREFIX,REGION`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AbsolutePath>")]
+    pub regions_file: Option<String>,
+    /// Where this machine is: to services with `steering_policy: proximity`, clients of no region are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+}
+
+impl Node {
+    /// The file of regions.
+    pub fn regions_path(&self) -> Option<PathBuf> {
+        self.regions_file.as_ref().map(PathBuf::from)
+    }
 }
 
 /// One network interface.
@@ -120,7 +135,8 @@ impl TunnelSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Listeners: (address, protocol, port) of all services.
+    /// Listeners: (address, protocol, port) of all services, and one more for each region that such a service tells
+    /// apart.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub listeners: u32,
     /// Endpoints of all pools; 65,535 at most.

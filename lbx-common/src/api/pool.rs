@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Address, Name, Weight};
+use super::{
+    Location,
+    schema::{Address, Name, Weight},
+};
 use crate::abi::TABLE_SIZES;
 
 /// A weighted set of endpoints, checked by one monitor or by several.
@@ -40,6 +43,9 @@ pub struct Pool {
     #[serde(default, skip_serializing_if = "EndpointSteering::is_default")]
     #[schemars(!skip_serializing_if)]
     pub endpoint_steering: EndpointSteering,
+    /// Where it is, for services with `steering_policy: proximity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
     /// Slots of the pool's lookup table, default: the smallest that is at least 100 × the number of
     /// endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,6 +149,7 @@ impl Pool {
             load_shedding: 0,
             panic_threshold: 0,
             endpoint_steering: EndpointSteering::default(),
+            location: None,
             table_size: None,
             endpoints: Vec::new(),
         }

@@ -73,6 +73,8 @@ pub(super) struct Name;
 pub(super) struct FullName;
 /// A span of time.
 pub(super) struct Time;
+/// Path of a file on the agent's machine.
+pub(super) struct AbsolutePath;
 /// Hash seed.
 pub(super) struct HashSeed;
 /// Name of a network interface.
@@ -102,6 +104,7 @@ texts! {
         ["200", "2xx,304"];
     Escaped: "Text, in which `\\xNN` is any byte, and `\\r`, `\\n`, `\\t`, `\\0` and `\\\\` are what they are in C",
         "([^\\\\]|\\\\([rnt0\\\\]|x[0-9A-Fa-f]{2}))*", ["\\x00ping\\r\\n"];
+    AbsolutePath: "The whole path of a file, from `/` on", "/.*", ["/etc/lbx/regions.csv"];
     HashSeed: "`file:PATH` or 32 hexadecimal digits", "(file:.+|[0-9A-Fa-f]{32})", ["file:/etc/lbx/seed"];
     InterfaceName: "Name of a network interface, as `ip link` shows it", "[^/:\\s\\x00-\\x1f\\x7f]{1,15}", ["eth0"];
     Mac: "Hardware address of one interface", "[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}", ["02:6c:62:78:00:02"];

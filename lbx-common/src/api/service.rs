@@ -40,6 +40,11 @@ pub struct Service {
     /// Shares of the pools, with `steering_policy: random`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_steering: Option<RandomSteering>,
+    /// The pools of each region's clients, in order, with [`SteeringPolicy::Geo`]; those of no region listed here have
+    /// `pools`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<Name, Vec<Name>>", !skip_serializing_if)]
+    pub region_pools: BTreeMap<String, Vec<String>>,
     /// Whether echo requests to the VIP are answered; the same for all services on it.
     #[serde(default = "yes")]
     pub icmp_echo: bool,
@@ -86,6 +91,7 @@ impl Service {
             fallback_pool: None,
             steering_policy: SteeringPolicy::default(),
             random_steering: None,
+            region_pools: BTreeMap::new(),
             icmp_echo: yes(),
             no_endpoint: NoEndpoint::default(),
             session_affinity: None,
@@ -110,6 +116,10 @@ pub enum SteeringPolicy {
     Random,
     /// The one that is up whose endpoints answer probes soonest takes all.
     DynamicLatency,
+    /// The first one that is up of those that the client's region has.
+    Geo,
+    /// The one that is up and nearest to the client's region.
+    Proximity,
 }
 
 impl SteeringPolicy {
@@ -119,7 +129,14 @@ impl SteeringPolicy {
             Self::Failover => "failover",
             Self::Random => "random",
             Self::DynamicLatency => "dynamic_latency",
+            Self::Geo => "geo",
+            Self::Proximity => "proximity",
         }
+    }
+
+    /// Whether pools depend on the client's region.
+    pub const fn is_by_region(self) -> bool {
+        matches!(self, Self::Geo | Self::Proximity)
     }
 
     /// Whether nothing else was said.

@@ -33,6 +33,38 @@ pub struct StatusReport {
     /// Changes of lookup tables that are under way, by service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<TableChange>,
+    /// The file of regions, where the configuration names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<RegionsStatus>,
+}
+
+/// What became of the file of regions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegionsStatus {
+    /// Its path.
+    pub file: String,
+    /// Prefixes in the list that counts.
+    pub prefixes: u64,
+    /// Seconds since that was read; absent where it is that of an agent before this one, or there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_secs_ago: Option<u64>,
+    /// Why the file as it is now does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mistake: Option<String>,
+    /// Seconds until flows of clients that are in another region than before begin to go by the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_in_secs: Option<u64>,
+    /// The regions of the configuration.
+    pub regions: Vec<RegionPrefixes>,
+}
+
+/// A region of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegionPrefixes {
+    /// Its name.
+    pub region: String,
+    /// Prefixes in it.
+    pub prefixes: u64,
 }
 
 /// An interface that lbx is attached to.

@@ -12,7 +12,7 @@ use super::{
     transmit::{into_tunnel, to_host},
 };
 use crate::{
-    abi::{Host, LISTENER_DSR, ListenerKey, VIP_ECHO, VipValue, Words},
+    abi::{Host, LISTENER_BY_REGION, LISTENER_DSR, ListenerKey, VIP_ECHO, VipValue, Words},
     decap,
     encap::encapsulate,
     hash::flow_hash,
@@ -28,6 +28,7 @@ use crate::{
     packet::Packet,
     pins::Flow,
     reason::{DropReason, Packed, Stage},
+    region::Place,
     select::{steady, table_hash},
     tables::{Carry, Direction, Route, RouteQuery, Tables},
     transport::{self, Ports},
@@ -104,9 +105,12 @@ fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
     let ports_in = Ports { source: ports.destination, destination: ports.source };
     let hash = flow_hash(ip.destination, ip.source, ports_in, ip.protocol, &node.seed);
     let by = table_hash(listener.target, ip.destination, hash, &node.seed);
+    let place = Place { target: listener.target, tracking: listener.id, before: 0 };
     let id = if carry.endpoint != 0 {
         carry.endpoint
-    } else if let Some((id, _)) = steady(tables, &listener, by) {
+    } else if listener.flags & LISTENER_BY_REGION == 0
+        && let Some((id, _)) = steady(tables, &place, by)
+    {
         u32::from(id)
     } else {
         let ports = [ports_in.source, ports_in.destination];

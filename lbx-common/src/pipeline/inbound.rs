@@ -12,6 +12,7 @@ use crate::{
     packet::Packet,
     policy::refusal,
     reason::{DropReason, Packed},
+    region::place,
     select::{steady, table_hash},
     tables::{Direction, Tables},
     transport::Transport,
@@ -31,8 +32,9 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables, const FRAGME
     }
     let Some(node) = tables.node() else { return drop(0, DropReason::Inconsistent) };
     let hash = flow_hash(ip.source, ip.destination, transport.ports, ip.protocol, &node.seed);
-    let by = table_hash(listener.target, ip.source, hash, &node.seed);
-    let Some((id, _)) = steady(tables, listener, by) else {
+    let place = place(tables, listener, ip.source);
+    let by = table_hash(place.target, ip.source, hash, &node.seed);
+    let Some((id, _)) = steady(tables, &place, by) else {
         return ask_for_packet(packet, tables, ip, transport, listener, hash);
     };
     deliver::<A, P, T, FRAGMENT>(packet, tables, ip, transport, listener, hash, u32::from(id))

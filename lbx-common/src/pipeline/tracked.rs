@@ -2,12 +2,13 @@
 
 use super::{PipelineAddress, drop, inbound::deliver, refuse::refuse};
 use crate::{
-    abi::{FlowKey, LISTENER_REJECTS, ListenerValue},
+    abi::{FlowKey, LISTENER_BY_REGION, LISTENER_REJECTS, ListenerValue, REPLY_BY_REGION},
     bytes::Be16,
     ip::{Ip, IpAddress, TCP},
     packet::Packet,
     pins::Flow,
     reason::{DropReason, Packed, Stage},
+    region::place,
     select::NOBODY,
     tables::{Carry, Tables},
     track,
@@ -77,6 +78,8 @@ pub(super) fn ask_for_packet<A: PipelineAddress, P: Packet, T: Tables>(
 #[inline(always)]
 pub(super) fn find_owner<A: PipelineAddress, T: Tables>(tables: &T, carry: &Carry) -> Packed {
     let Some(flow) = tables.looked_into() else { return drop(0, DropReason::Inconsistent) };
+    tables.place_flow(place(tables, &flow.listener, track::client::<A>(flow)));
+    let Some(flow) = tables.looked_into() else { return drop(0, DropReason::Inconsistent) };
     let id = track::owner::<A, T>(tables, flow);
     if flow.quoted != 0 {
         tables.keep(Carry { endpoint: if id == NOBODY { NO_ENTRY } else { id }, ..*carry });
@@ -121,15 +124,19 @@ pub(super) fn confirm<A: PipelineAddress, P: Packet, T: Tables>(
         && let Some(reply) = tables.reply(carry.vnet, host, inner.protocol, transport.ports.source)
     {
         let vip_port = reply.client_port(transport.ports.source);
+        let flags = if reply.flags & REPLY_BY_REGION == 0 { 0 } else { LISTENER_BY_REGION };
         let flow = Flow {
             key: key(inner.destination, reply.vip, [transport.ports.destination, vip_port], inner.protocol),
             numbers: numbers(packet, &inner),
-            listener: ListenerValue { id: reply.listener, ..ListenerValue::default() },
+            listener: ListenerValue { id: reply.listener, flags, ..ListenerValue::default() },
             more: carry.vnet,
             flags: u32::from(transport.flags.0),
             ..Flow::default()
         };
-        if let Some(flow) = tables.look_into(&flow) {
+        if tables.look_into(&flow).is_some() {
+            tables.place_flow(place(tables, &flow.listener, inner.destination));
+        }
+        if let Some(flow) = tables.looked_into() {
             track::confirm(tables, flow, inner.source);
         }
     }

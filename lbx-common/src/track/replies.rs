@@ -34,8 +34,7 @@ pub fn confirm<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
             return;
         }
     }
-    let (Some(half), Some(tracking)) = (tables.half_open(&flow.key), tables.tracking(flow.listener.id))
-    else {
+    let (Some(half), Some(tracking)) = (tables.half_open(&flow.key), tables.tracking(flow.tracking)) else {
         return;
     };
     if half.listener != flow.listener.id || !is_at(tables, u32::from(half.endpoint), flow.more, source) {
@@ -60,7 +59,7 @@ pub fn confirm<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
 /// is a half-open flow, and the client has to prove that.
 #[inline(never)]
 fn keep<A: IpAddress, T: Tables>(tables: &T, flow: &Flow, source: A) {
-    let (Some(node), Some(tracking)) = (tables.node(), tables.tracking(flow.listener.id)) else { return };
+    let (Some(node), Some(tracking)) = (tables.node(), tables.tracking(flow.tracking)) else { return };
     let Some(vip) = A::from_host(Host { v6: A::V6, raw: flow.key.vip }, tables) else { return };
     let (client, current) = (client::<A>(flow), tracking.current);
     let [source_port, destination] = flow.key.ports.map(Be16);

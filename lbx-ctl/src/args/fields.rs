@@ -181,6 +181,25 @@ impl Fields for MonitorFields {
     const COLLECTION: Collection = Collection::Monitors;
 }
 
+/// Where something is.
+#[derive(Debug, Args, Serialize)]
+struct LocationFields {
+    /// Where it is, for services with --steering-policy proximity: degrees north, -90 to 90
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latitude: Option<f64>,
+    /// The same: degrees east, -180 to 180
+    #[arg(long, value_name = "DEGREES", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    longitude: Option<f64>,
+}
+
+impl LocationFields {
+    const fn is_empty(&self) -> bool {
+        self.latitude.is_none() && self.longitude.is_none()
+    }
+}
+
 /// Fields of a pool.
 #[derive(Debug, Args, Serialize)]
 pub struct PoolFields {
@@ -201,6 +220,9 @@ pub struct PoolFields {
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     load_shedding: Option<u8>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "LocationFields::is_empty")]
+    location: LocationFields,
     /// Percent of the endpoints that may be unhealthy; where more are, all take flows; default 0: any share may be
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     #[serde(skip_serializing_if = "Option::is_none")]

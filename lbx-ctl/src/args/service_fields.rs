@@ -32,13 +32,18 @@ pub struct ServiceFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback_pool: Option<String>,
     /// How pools share the flows: of those that are up the first one takes all, or all by weight, or the one that answers
-    /// probes soonest; default failover
-    #[arg(long, value_parser = ["failover", "random", "dynamic_latency"])]
+    /// probes soonest, or the first one of the client's region, or the nearest one; default failover
+    #[arg(long, value_parser = ["failover", "random", "dynamic_latency", "geo", "proximity"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     steering_policy: Option<String>,
     #[command(flatten)]
     #[serde(skip_serializing_if = "RandomFields::is_empty")]
     random_steering: RandomFields,
+    /// With --steering-policy geo: pools of a region's clients, in order, with `+` between them; repeat for several;
+    /// `set` replaces them all
+    #[arg(long = "region-pools", value_name = "REGION=POOL+POOL", value_delimiter = ',', value_parser = region_pools)]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_map")]
+    region_pools: Vec<(String, Vec<String>)>,
     /// Whether echo requests to the VIP are answered; default true
     #[arg(long, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,8 +105,13 @@ fn pool_weight(text: &str) -> Result<(String, f64), String> {
     Ok((name.to_owned(), weight(share)?))
 }
 
-fn as_map<S: Serializer>(weights: &[(String, f64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(weights.iter().map(|(name, weight)| (name, weight)))
+fn region_pools(text: &str) -> Result<(String, Vec<String>), String> {
+    let (region, pools) = text.split_once('=').ok_or("write it as REGION=POOL, as eu=web-eu+web-us")?;
+    Ok((region.to_owned(), pools.split('+').map(str::to_owned).collect()))
+}
+
+fn as_map<T: Serialize, S: Serializer>(fields: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(fields.iter().map(|(name, value)| (name, value)))
 }
 
 /// What keeps flows of one client together.

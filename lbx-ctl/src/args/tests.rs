@@ -94,6 +94,18 @@ fn fields_with_parts_become_objects() {
                    "steering_policy": "random",
                    "random_steering": {"default_weight": 0.1, "pool_weights": {"a": 0.5, "b": 0.25}}}),
         ),
+        (
+            "lbx-ctl create service g --address 10.0.0.1 --listen tcp/80 --pool a --steering-policy geo --region-pools \
+             eu=b+a --region-pools us=c",
+            "g",
+            json!({"name": "g", "address": "10.0.0.1", "listen": ["tcp/80"], "pools": ["a"], "steering_policy": "geo",
+                   "region_pools": {"eu": ["b", "a"], "us": ["c"]}}),
+        ),
+        (
+            "lbx-ctl create pool far --latitude -33.9 --longitude 151.2",
+            "far",
+            json!({"name": "far", "location": {"latitude": -33.9, "longitude": 151.2}}),
+        ),
     ] {
         assert_eq!(request(line), (name.to_owned(), body), "{line}");
     }

@@ -81,6 +81,8 @@ pub enum PoolOptional {
     PanicThreshold,
     /// random
     EndpointSteering,
+    /// Nobody knows how far it is
+    Location,
     /// By the number of endpoints
     TableSize,
 }
@@ -107,6 +109,8 @@ pub enum ServiceOptional {
     SteeringPolicy,
     /// All pools alike
     RandomSteering,
+    /// The same pools for all clients
+    RegionPools,
     /// nat
     Forwarding,
     /// true

@@ -22,6 +22,8 @@ fn text(request: &ExplainRequest, report: &ExplainReport) -> String {
     };
     let listener = report.service.as_ref().zip(report.listener.as_ref());
     line("Service", listener.map(|(service, listener)| format!("{service} ({listener})")));
+    let prefix = report.region_prefix.map_or_else(String::new, |prefix| format!(" ({prefix})"));
+    line("Region", report.region.as_ref().map(|region| format!("{region}{prefix}")));
     let slot = report.slot.zip(report.slots);
     let owner = report.owner.as_ref().map_or_else(String::new, |owner| format!(", of {owner}"));
     line("Slot", slot.map(|(slot, slots)| format!("{slot} of {slots}{owner}")));
@@ -49,13 +51,15 @@ mod tests {
 
     #[test]
     fn a_packet_that_is_forwarded_shows_its_way() {
-        let report = json!({"verdict": "forwarded", "service": "web", "listener": "tcp/80", "slot": 5, "slots": 1021,
+        let report = json!({"verdict": "forwarded", "service": "web", "listener": "tcp/80", "region": "eu",
+                            "region_prefix": "192.0.2.0/24", "slot": 5, "slots": 1021,
                             "owner": "web/a", "endpoint": "web/b", "destination": "10.0.0.11:8080", "tunnel": "east/gre",
                             "why": ["one", "two"]});
         assert_eq!(
             shown(false, &report),
             "192.0.2.7:5555 to 203.0.113.80:80/tcp: forwarded\n\
              Service:   web (tcp/80)\n\
+             Region:    eu (192.0.2.0/24)\n\
              Slot:      5 of 1021, of web/a\n\
              Endpoint:  web/b at 10.0.0.11:8080\n\
              Tunnel:    east/gre\n\

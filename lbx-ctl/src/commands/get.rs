@@ -164,6 +164,18 @@ fn services(services: &[Service]) -> Table {
     table
 }
 
+/// Names of all pools that a service may send to, each once.
+pub fn pools_of(service: &Service) -> Vec<&String> {
+    let mut pools: Vec<&String> = Vec::new();
+    let of_regions = service.region_pools.values().flatten();
+    for pool in service.pools.iter().chain(&service.fallback_pool).chain(of_regions) {
+        if !pools.contains(&pool) {
+            pools.push(pool);
+        }
+    }
+    pools
+}
+
 /// The listeners of a service in one cell.
 pub fn listen(service: &Service) -> String {
     service.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

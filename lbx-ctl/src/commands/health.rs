@@ -3,8 +3,8 @@
 use std::{io::IsTerminal, time::Duration};
 
 use lbx_common::api::{
-    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, Problem, RemovedEndpoint, ServiceHealth,
-    TunnelHealth,
+    Drain, EndpointHealth, HealthReport, HealthState, PoolHealth, Problem, RegionServing, RemovedEndpoint,
+    ServiceHealth, TunnelHealth,
 };
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -53,7 +53,7 @@ async fn fetch(context: &Context, pool: Option<&str>) -> Result<HealthReport, Cl
         report.pools.retain(|pool| pool.pool == name);
         report
             .services
-            .retain(|service| service.serving.iter().chain(&service.standby).any(|pool| pool == name));
+            .retain(|service| service.is_served_by(name) || service.standby.iter().any(|pool| pool == name));
         report.tunnels.clear();
         if report.pools.is_empty() {
             return Err(CliError::Refused { problem: Box::new(no_such_pool(name, &names)), file: None });
@@ -112,7 +112,8 @@ fn render(report: &HealthReport, width: Option<u16>) -> String {
     let endpoints = report.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |e| (pool, e)));
     let endpoints = endpoint_table(endpoints.map(|(pool, endpoint)| (pool.pool.as_str(), endpoint)));
     let (removed, tunnels) = (removed_table(&report.removed), tunnel_table(&report.tunnels));
-    let tables = [pools, service_table(&report.services), endpoints, removed, tunnels];
+    let regions = region_table(&report.services);
+    let tables = [pools, service_table(&report.services), regions, endpoints, removed, tunnels];
     let shown = tables.iter().filter(|table| !table.is_empty());
     shown.map(|table| table.render(width)).collect::<Vec<_>>().join("\n")
 }
@@ -127,6 +128,23 @@ fn service_table(services: &[ServiceHealth]) -> Table {
             service.serving.join(", ") + fallback,
             maybe((!service.standby.is_empty()).then(|| service.standby.join(", "))),
         ]);
+    }
+    table
+}
+
+/// Services that tell regions apart: who serves clients of each.
+pub fn region_table(services: &[ServiceHealth]) -> Table {
+    let mut table = Table::new(["SERVICE", "REGION", "POOLS", "SERVED BY"]);
+    for service in services {
+        for RegionServing { region, pools, serving, fallback } in &service.regions {
+            let fallback = if *fallback { " (fallback)" } else { "" };
+            table.row([
+                cell(&service.service),
+                cell(region),
+                cell(pools.join(", ")),
+                serving.join(", ") + fallback,
+            ]);
+        }
     }
     table
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lbx_common::api::{AttachMode, StatusReport, TunnelStatus};
+use lbx_common::api::{AttachMode, RegionsStatus, StatusReport, TunnelStatus};
 
 use super::Context;
 use crate::{
@@ -40,6 +40,13 @@ fn render(report: &StatusReport, width: Option<u16>) -> String {
             warnings,
         ]);
     }
+    if let Some(regions) = &report.regions {
+        let _ = writeln!(text, "regions    {}", regions_line(regions));
+    }
+    let mut regions = Table::new(["REGION", "PREFIXES"]);
+    for region in report.regions.iter().flat_map(|regions| &regions.regions) {
+        regions.row([cell(&region.region), cell(region.prefixes)]);
+    }
     let mut maps = Table::new(["MAP", "USED", "CAPACITY"]);
     for map in &report.maps {
         maps.row([cell(&map.map), cell(map.used), cell(map.capacity)]);
@@ -53,10 +60,26 @@ fn render(report: &StatusReport, width: Option<u16>) -> String {
             maybe(change.closes_in_secs.map(span)),
         ]);
     }
-    for table in [interfaces, tunnel_table(&report.tunnels), changes, maps] {
+    for table in [interfaces, tunnel_table(&report.tunnels), regions, changes, maps] {
         if !table.is_empty() {
             let _ = write!(text, "\n{}", table.render(width));
         }
+    }
+    text
+}
+
+/// The file of regions in words.
+fn regions_line(regions: &RegionsStatus) -> String {
+    let RegionsStatus { file, prefixes, read_secs_ago, mistake, closes_in_secs, .. } = regions;
+    let mut text = match read_secs_ago {
+        Some(secs) => format!("{file}, {prefixes} prefixes, read {} ago", span(*secs)),
+        None => format!("{file}, not read by this agent"),
+    };
+    if let Some(secs) = closes_in_secs {
+        text += &format!("; flows from before stay for {}", span(*secs));
+    }
+    if let Some(mistake) = mistake {
+        text += &format!("\n           the file as it is now does not count: {mistake}");
     }
     text
 }

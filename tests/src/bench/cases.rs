@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, Result, bail, ensure};
 use etherparse::{PacketBuilder, TcpOptionElement};
-use lbx_common::api::{ConnectionTracking, Forwarding};
+use lbx_common::{
+    abi::region_id,
+    api::{ConnectionTracking, Forwarding, Prefix},
+};
 
 use super::services::{FIRST_VIP, services};
 use crate::{
@@ -120,6 +123,24 @@ pub struct Labs {
     some: Lab,
     many: Lab,
     tracked: Lab,
+    regions: Lab,
+    many_regions: Lab,
+}
+
+/// Services whose table is that of the client's region, by a list of a few prefixes and of so many more.
+fn regions(more: u32) -> Result<Lab> {
+    let mut config = world::config();
+    world::tell_regions_apart(&mut config);
+    let mut lab = Lab::new(&config).context("services by region")?;
+    let near = region_id(b"near");
+    // Where the clients of `bench_wrap` are, sixteen addresses each, and beyond.
+    let [first, second, ..] = CLIENT.octets();
+    let prefix = |number: u32| {
+        let start = u32::from(Ipv4Addr::new(first, second, 0, 0)).wrapping_add(number << 4);
+        (Prefix::around(Ipv4Addr::from(start).into(), 28), near)
+    };
+    lab.add_regions(&(0..more).map(prefix).collect::<Vec<_>>())?;
+    Ok(lab)
 }
 
 /// The endpoint that has a pin of each of 1,048,576 flows, where tables would spread them over sixteen.
@@ -155,6 +176,8 @@ impl Labs {
             some: Lab::new(&services(64, 64, 16, Forwarding::Nat)).context("64 services")?,
             many: Lab::new(&services(4096, 256, 64, Forwarding::Dsr)).context("4096 services")?,
             tracked: tracked()?,
+            regions: regions(0)?,
+            many_regions: regions(1 << 20)?,
         })
     }
 }
@@ -251,8 +274,13 @@ fn many_flows(labs: &Labs) -> Result<Vec<Case<'_>>> {
         vips,
         ..case(name, lab, first.to_frame(), "bench_floor_28", Target::Ns(ns))
     };
+    let by_region =
+        |name, lab, flows| Case { flows, ..case(name, lab, tcp(gre), "bench_floor_28", Target::None) };
     Ok(vec![
         one_service("nat, tcp, gre, 1 M flows", tcp(gre)),
+        by_region("nat, tcp, gre, by region", &labs.regions, 0),
+        by_region("nat, tcp, gre, by region, 1 M flows", &labs.regions, MANY),
+        by_region("nat, tcp, gre, by region of 1 M prefixes, 1 M flows", &labs.many_regions, MANY),
         one_service("nat, tcp, gre, SYN of 1 M flows", syn(vip)?),
         services("nat, tcp, gre, 64 services, 1 M flows", &labs.some, 63, 90.0),
         services("dsr, tcp, gre, 4096 services, 1 M flows", &labs.many, 4095, 300.0),

@@ -16,6 +16,7 @@ use super::{CLIENT_V6, LBX_PUBLIC_V6, PEER_MAC, model::Routes};
 use crate::{
     netns::Netns,
     topology::{CLIENT, LBX_PUBLIC, PUBLIC_DEVICE, UNDERLAY_DEVICE},
+    world,
 };
 
 /// Interface indexes of a lab's devices.
@@ -114,6 +115,7 @@ pub fn planned(
         path_mtus: &BTreeMap::new(),
         verdicts: &verdicts,
         tunnel_verdicts: &BTreeMap::new(),
+        regions: model.config.node.regions_file.as_ref().map_or(0, |_| world::regions().id()),
         now_ns: 0,
         flows: &FlowFacts::default(),
         steered: &Steered::default(),

@@ -1,11 +1,12 @@
 //! The pipeline on the host: over a copy of the kernel's maps, or over maps in plain memory that need no kernel.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Result, anyhow};
 use lbx_agent::{
     config,
     dataplane::{FakeMemory, Image, Memory, NoCounters, Sizes, apply, diff},
+    regions::RegionList,
 };
 use lbx_common::{
     api::Config,
@@ -19,6 +20,7 @@ use super::{
     devices::{Devices, planned},
     model::ModelTables,
 };
+use crate::world;
 
 /// What the kernel keeps of the head room for itself (`struct xdp_frame`).
 const KERNELS_HEADROOM: usize = 40;
@@ -44,10 +46,14 @@ impl HostPipeline {
         let sizes = Sizes::new(&model.limits);
         let mut memory = FakeMemory::new(|map| sizes.of(map));
         let devices = Devices::imagined();
+        let regions = world::regions();
+        memory.put_regions(Arc::clone(&regions));
         let image = planned(&model, &devices, &[], &BTreeMap::new(), &Image::default())?;
         let steps = diff(&Image::observe(&memory), &image);
         apply(&mut memory, &mut NoCounters, &steps)?;
-        Ok(Self::over(&memory, &devices))
+        let mut host = Self::over(&memory, &devices);
+        host.put_regions(regions);
+        Ok(host)
     }
 
     /// Over a copy of maps that are filled.
@@ -95,6 +101,11 @@ impl HostPipeline {
     /// Writes what the packets so far pinned into maps.
     pub fn save_pins(&self, memory: &mut impl Memory) {
         self.tables.save_pins(memory);
+    }
+
+    /// Knows a list of regions.
+    pub fn put_regions(&mut self, list: Arc<RegionList>) {
+        self.tables.put_regions(list);
     }
 
     /// Stops the clock at a time.

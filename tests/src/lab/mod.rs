@@ -28,7 +28,7 @@ use lbx_agent::{
 };
 use lbx_common::{
     abi::{map_name, program_name},
-    api::{Config, ExplainReport, ExplainRequest, Traffic},
+    api::{Config, ExplainReport, ExplainRequest, Prefix, Traffic},
     reason::DropReason,
     track::Event,
 };
@@ -41,6 +41,7 @@ use crate::{
     agent::mount_bpffs,
     cleanup::Guard,
     netns::{self, Netns},
+    world,
 };
 
 /// Where a packet arrives.
@@ -153,11 +154,14 @@ impl Lab {
         let devices = Devices::make(&netns)?;
         let vlans = vlan.map(|vlan| (devices.public, (devices.underlay, vlan))).into_iter().collect();
         let image = planned(&model, &devices, down, &vlans, &Image::default())?;
+        let regions = world::regions();
+        loaded.regions.fill(regions.id(), regions.entries())?;
         let steps = diff(&Image::observe(&loaded.memory), &image);
         apply(&mut loaded.memory, &mut loaded.counters, &steps)?;
         // As with an agent: what is known of routes must make no difference to any test.
         loaded.known_routes.keep_answers(true);
-        let host = HostPipeline::over(&loaded.memory, &devices);
+        let mut host = HostPipeline::over(&loaded.memory, &devices);
+        host.put_regions(regions);
         let public = devices.public;
         Ok(Self { loaded, model, image, host, public, devices, netns, _removal: removal })
     }
@@ -169,8 +173,14 @@ impl Lab {
         let image = planned(&model, &self.devices, down, &BTreeMap::new(), &observed)?;
         apply(&mut self.loaded.memory, &mut self.loaded.counters, &diff(&observed, &image))?;
         self.host = HostPipeline::over(&self.loaded.memory, &self.devices);
+        self.host.put_regions(world::regions());
         (self.model, self.image) = (model, image);
         Ok(())
+    }
+
+    /// Adds prefixes to the list of regions that counts; the pipeline on the host does not know them.
+    pub fn add_regions(&mut self, more: &[(Prefix, u32)]) -> Result<()> {
+        Ok(self.loaded.regions.fill(world::regions().id(), more)?)
     }
 
     /// What the kernel's maps hold.
@@ -213,8 +223,9 @@ impl Lab {
         let tables = LiveTables::new(&self.loaded.memory, &self.loaded.remembered, now_ns);
         let outcome = explain::run(&tables, &explain::frame(request)?);
         let ids = endpoint_ids(&self.model, &self.image);
+        let regions = world::regions();
         let known = Known { ids: &ids, orders: &BTreeMap::new() };
-        let facts = Facts { model: &self.model, image: &self.image, known };
+        let facts = Facts { model: &self.model, image: &self.image, known, regions: Some(&regions) };
         let report = explain::describe(facts, request, &tables, &outcome);
         Ok((outcome, report))
     }

@@ -4,21 +4,26 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Instant,
 };
 
-use lbx_agent::dataplane::{MapId, Memory, PrefixLists};
+use lbx_agent::{
+    dataplane::{MapId, Memory, PrefixLists},
+    regions::RegionList,
+};
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TunnelEntry,
-        VnetEntry, Words,
+        ListenerValue, NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SlotLine,
+        TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     api::Prefix,
     bytes::Address,
     ip::IpAddress,
     pins::Flow,
     reason::DropReason,
+    region::Place,
     tables::{Carry, Direction, Route, RouteQuery, Tables},
     track::Event,
     transport::Ports,
@@ -49,6 +54,7 @@ pub struct ModelTables {
     vnets: Vec<VnetEntry>,
     policies: Vec<PolicyEntry>,
     prefixes: PrefixLists,
+    regions: BTreeMap<u32, Arc<RegionList>>,
     limits: RefCell<BTreeMap<u32, u64>>,
     start: Instant,
     routes: Routes,
@@ -84,6 +90,7 @@ impl ModelTables {
             vnets: all(memory, MapId::Vnets),
             policies: all(memory, MapId::Policies),
             prefixes: memory.prefix_lists().clone(),
+            regions: BTreeMap::new(),
             limits: RefCell::default(),
             start: Instant::now(),
             routes,
@@ -105,6 +112,7 @@ impl ModelTables {
     pub fn reload(&mut self, memory: &impl Memory) {
         let before = std::mem::replace(self, Self::new(memory, self.routes));
         self.clock = before.clock;
+        self.regions = before.regions;
         self.half_open = before.half_open;
         self.fragments = before.fragments;
         self.limits = before.limits;
@@ -125,6 +133,11 @@ impl ModelTables {
             let map = if udp { MapId::RecordsUdp } else { MapId::RecordsTcp };
             memory.write(map, place, record);
         }
+    }
+
+    /// Knows a list of regions.
+    pub fn put_regions(&mut self, list: Arc<RegionList>) {
+        self.regions.insert(list.id(), list);
     }
 
     /// Stops the clock at a time.
@@ -156,6 +169,14 @@ impl ModelTables {
 fn pins(memory: &impl Memory, map: MapId) -> Vec<PinBucket> {
     let words = |bucket: u32| std::array::from_fn(|i| memory.load(map, bucket as usize * map.words() + i));
     (0..memory.elements(map)).map(|bucket| PinBucket::new(words(bucket))).collect()
+}
+
+/// An address that is given as its words.
+fn ip_of<A: IpAddress>(words: [u64; 2]) -> IpAddr {
+    let address = Address::from_words(words);
+    let [first, ..] = address.quads();
+    let v4 = Ipv4Addr::from(first.to_ne_bytes());
+    if A::V6 { Ipv6Addr::from(address.0).into() } else { v4.into() }
 }
 
 impl Tables for ModelTables {
@@ -223,6 +244,13 @@ impl Tables for ModelTables {
         Some(flow)
     }
 
+    fn place_flow(&self, place: Place) {
+        let Some(flow) = self.flow.get() else { return };
+        let listener = ListenerValue { target: place.target, ..flow.listener };
+        let (tracking, tracking_before) = (place.tracking, place.before);
+        self.flow.set(Some(Box::leak(Box::new(Flow { listener, tracking, tracking_before, ..*flow }))));
+    }
+
     fn looked_into(&self) -> Option<&Flow> {
         self.flow.get()
     }
@@ -279,14 +307,15 @@ impl Tables for ModelTables {
     }
 
     fn verdict<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32> {
-        let address = Address::from_words(address);
-        let [first, ..] = address.quads();
-        let v4 = Ipv4Addr::from(first.to_ne_bytes());
-        let address: IpAddr = if A::V6 { Ipv6Addr::from(address.0).into() } else { v4.into() };
+        let address = ip_of::<A>(address);
         let list = self.prefixes.get(&list)?;
         // Every one is asked, which is another way than the kernel's.
         let matching = list.iter().filter(|(prefix, _)| Prefix::around(address, prefix.length()) == **prefix);
         matching.max_by_key(|(prefix, _)| prefix.length()).map(|(_, verdict)| *verdict)
+    }
+
+    fn region<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32> {
+        self.regions.get(&list)?.find(ip_of::<A>(address)).map(|(_, region)| region)
     }
 
     fn limit(&self, index: u32) -> Option<u64> {

@@ -24,8 +24,9 @@ const PACKETS: usize = 100_000;
 /// Run by the kernel one after the other.
 const BATCH: usize = 2_000;
 
-/// A lab where some endpoints are down, and one service has none left.
-fn lab() -> Lab {
+/// A lab where some endpoints are down, and one service has none left; with services that are the same to all clients,
+/// or not.
+fn lab(by_region: bool) -> Lab {
     let mut config = world::config();
     config.monitors.push(Monitor::new("tcp".to_owned()));
     let mut down = Vec::new();
@@ -34,6 +35,9 @@ fn lab() -> Lab {
         down.push((pool.name.clone(), "a"));
     }
     down.push((format!("{}-ipv6-nat-tcp", Network::all()[0].name()), "b"));
+    if by_region {
+        world::tell_regions_apart(&mut config);
+    }
     let down: Vec<_> = down.iter().map(|(pool, endpoint)| (pool.as_str(), *endpoint)).collect();
     Lab::with_down(&config, &down).unwrap()
 }
@@ -64,7 +68,15 @@ fn compare(lab: &Lab, on: On, frames: &[Vec<u8>], actions: &mut [usize; 3]) {
 
 #[test]
 fn kernel_and_host_agree_on_random_packets() {
-    let lab = lab();
+    agree_on_random_packets(&lab(false));
+}
+
+#[test]
+fn kernel_and_host_agree_on_random_packets_of_clients_in_regions() {
+    agree_on_random_packets(&lab(true));
+}
+
+fn agree_on_random_packets(lab: &Lab) {
     let rounds = if lbx_tests::takes_long() { 10 * PACKETS } else { PACKETS } / BATCH;
     let seed = seed();
     // Shown where the test fails.
@@ -74,7 +86,7 @@ fn kernel_and_host_agree_on_random_packets() {
     for round in 0..rounds {
         let on = [On::Both, On::Public, On::Underlay, On::Both, On::Probe, On::Arrival][round % 6];
         let frames: Vec<_> = (0..BATCH).map(|_| generator.frame(on)).collect();
-        compare(&lab, on, &frames, &mut actions);
+        compare(lab, on, &frames, &mut actions);
     }
     let drops = lab.all_drops().unwrap();
     assert_eq!(drops, lab.all_drops_on_host());
@@ -93,7 +105,7 @@ fn kernel_and_host_agree_on_random_packets() {
 
 #[test]
 fn kernel_and_host_agree_on_every_saved_input() {
-    let lab = lab();
+    let lab = lab(true);
     let mut actions = [0; 3];
     for target in Target::ALL {
         for input in target.corpus().unwrap() {
@@ -108,7 +120,7 @@ fn kernel_and_host_agree_on_every_saved_input() {
 
 #[test]
 fn kernel_and_host_agree_on_every_truncation() {
-    let lab = lab();
+    let lab = lab(true);
     let mut generator = Generator::new(seed());
     let mut actions = [0; 3];
     for round in 0..120 {

@@ -6,7 +6,7 @@ use lbx_common::api::ConnectionTracking;
 
 use crate::{
     Change, Event, Run,
-    wanted::{Name, Times},
+    wanted::{Name, Sharing, Times},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -103,4 +103,21 @@ fn a_drain_does_not_end_before_flows_that_are_older_than_tracking() {
 fn a_hash_seed_that_comes_back_within_a_change_is_another_one_until_it_is_written() {
     let back = Event::Change(Change::Seed(1), 1, false);
     run(times(), &[Event::Begin(0, false, 20), change(Change::Add((0, 0))), change(Change::Seed(2)), back]);
+}
+
+#[test]
+fn connections_stay_where_they_are_when_regions_come_change_and_go() {
+    let regions = |which| change(Change::Regions(which));
+    let [near, both, none] =
+        [Sharing::Near, Sharing::NearAndFar, Sharing::Standby].map(|sharing| change(Change::Share(sharing)));
+    let more = [Event::Begin(0, false, 12), Event::GoOn, Event::GoOn];
+    let hour = Event::Wait(3600 * SECOND, true);
+    let steps = [both, regions(1), near, regions(2), none, both, regions(3), regions(0), none];
+    for first in 0..steps.len() {
+        let events = steps.iter().cycle().skip(first).take(steps.len());
+        let events: Vec<_> = events.flat_map(|&step| [step].into_iter().chain(more)).collect();
+        run(times(), &events);
+        let with_time: Vec<_> = events.into_iter().flat_map(|event| [event, hour]).collect();
+        run(times(), &with_time);
+    }
 }

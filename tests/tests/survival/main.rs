@@ -47,6 +47,7 @@ enum Change {
     Tracking(usize, ConnectionTracking),
     Keep(usize, bool),
     BySource(usize, bool),
+    Regions(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -253,6 +254,7 @@ fn alter(wanted: &mut Wanted, change: Change, now_ns: u64) -> bool {
         Change::Tracking(service, tracking) => wanted.tracking[service] = tracking,
         Change::Keep(service, keep) => wanted.keep[service] = keep,
         Change::BySource(service, by) => wanted.by_source[service] = by,
+        Change::Regions(which) => wanted.regions = which,
     }
     true
 }

@@ -1,7 +1,10 @@
 //! A node without a kernel: maps in plain memory, the agent's planner and sweeper over them as the reconciler uses
 //! them, and the programs' code on the host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use lbx_agent::{
     config::{self, model::Model},
@@ -10,12 +13,13 @@ use lbx_agent::{
     },
     plan::{self, Built, Environment, Known, NodeFacts, Reach},
     reconcile::{Meaning, Sweeper, begin_tracking},
+    regions::RegionList,
     steer::Steered,
 };
 use lbx_common::{abi::EndpointEntry, api::HealthState};
 use lbx_tests::lab::{Devices, HostOutcome, HostPipeline, On};
 
-use crate::wanted::{Name, PLACES, Wanted, address, endpoint_name, pool_name};
+use crate::wanted::{Name, PLACES, REGIONS, Wanted, address, endpoint_name, pool_name};
 
 /// As the reconciler's.
 const SWEEP_INTERVAL_NS: u64 = 5_000_000_000;
@@ -29,6 +33,8 @@ const LATER_NS: u64 = 1_000_000_000;
 struct Agent {
     model: Model,
     seed: [u64; 2],
+    /// Id of the list of regions.
+    regions: u32,
     verdicts: BTreeMap<(String, String), HealthState>,
     sweeper: Sweeper,
     built: Built,
@@ -49,10 +55,15 @@ fn model(wanted: &Wanted) -> Model {
     config::validate(wanted.config()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
 }
 
+fn regions(which: usize) -> Arc<RegionList> {
+    Arc::new(RegionList::parse(REGIONS[which].as_bytes()).unwrap())
+}
+
 fn agent(wanted: &Wanted) -> Agent {
     Agent {
         model: model(wanted),
         seed: [wanted.seed, !wanted.seed],
+        regions: regions(wanted.regions).id(),
         verdicts: BTreeMap::new(),
         sweeper: Sweeper::default(),
         built: Built::default(),
@@ -65,8 +76,12 @@ impl Node {
     /// One that has just started, with verdicts on all endpoints.
     pub fn new(wanted: &Wanted) -> Self {
         let sizes = Sizes::new(&wanted.config().limits);
-        let memory = FakeMemory::new(|map| sizes.of(map));
-        let pipeline = HostPipeline::over(&memory, &Devices::imagined());
+        let mut memory = FakeMemory::new(|map| sizes.of(map));
+        let mut pipeline = HostPipeline::over(&memory, &Devices::imagined());
+        for list in (0..REGIONS.len()).map(regions) {
+            memory.put_regions(Arc::clone(&list));
+            pipeline.put_regions(list);
+        }
         let mut node = Self { memory, pipeline, agent: agent(wanted), now_ns: 0 };
         node.set_time(1_000_000_000_000);
         for name in (0..3).flat_map(|pool| (0..PLACES).map(move |place| (pool, place))) {
@@ -81,6 +96,7 @@ impl Node {
     pub fn configure(&mut self, wanted: &Wanted, go_on: impl FnMut(&mut Self) -> bool) -> bool {
         self.agent.model = model(wanted);
         self.agent.seed = [wanted.seed, !wanted.seed];
+        self.agent.regions = regions(wanted.regions).id();
         // What is not probed any more is forgotten.
         let probed = self.agent.model.pools.iter().flat_map(|pool| {
             let probed = pool.endpoints.iter().filter(|one| one.enabled && !one.probes.is_empty());
@@ -170,6 +186,7 @@ impl Node {
             path_mtus: &BTreeMap::new(),
             verdicts: &self.agent.verdicts,
             tunnel_verdicts: &BTreeMap::new(),
+            regions: self.agent.regions,
             now_ns: self.now_ns,
             flows: &self.agent.sweeper.facts,
             steered: &Steered::default(),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::{
     Change, Event,
-    wanted::{Name, PLACES, Sharing, Times},
+    wanted::{Name, PLACES, REGIONS, Sharing, Times},
 };
 
 fn name() -> impl Strategy<Value = Name> {
@@ -35,6 +35,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0_usize..2, tracking).prop_map(|(service, tracking)| Change::Tracking(service, tracking)),
         1 => (0_usize..2, any::<bool>()).prop_map(|(service, keep)| Change::Keep(service, keep)),
         1 => (0_usize..2, any::<bool>()).prop_map(|(service, by)| Change::BySource(service, by)),
+        2 => (0..REGIONS.len()).prop_map(Change::Regions),
     ]
 }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use lbx_common::api::{
-    AffinityKind, Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, Monitor, OnEndpointDown,
-    Pool, Ports, Protocol, Service, SessionAffinity, SteeringPolicy, Timers,
+    AffinityKind, Config, ConnectionTracking, Endpoint, Forwarding, Limits, Listen, Monitor, Node,
+    OnEndpointDown, Pool, Ports, Protocol, Region, Service, SessionAffinity, SteeringPolicy, Timers,
 };
 use lbx_tests::{
     family::Family,
@@ -67,11 +67,40 @@ pub enum Sharing {
     Random,
     /// It takes what the first one sheds.
     Shedding,
+    /// It goes before the first one for clients of a region.
+    Near,
+    /// The same, and another region is told apart that has them in the order of all others.
+    NearAndFar,
 }
 
 impl Sharing {
-    pub const ALL: [Self; 5] = [Self::Alone, Self::Standby, Self::Fallback, Self::Random, Self::Shedding];
+    pub const ALL: [Self; 7] = [
+        Self::Alone,
+        Self::Standby,
+        Self::Fallback,
+        Self::Random,
+        Self::Shedding,
+        Self::Near,
+        Self::NearAndFar,
+    ];
+
+    /// The regions that the first service tells apart.
+    const fn regions(self) -> &'static [&'static str] {
+        match self {
+            Self::Near => &["near"],
+            Self::NearAndFar => &["near", "far"],
+            Self::Alone | Self::Standby | Self::Fallback | Self::Random | Self::Shedding => &[],
+        }
+    }
 }
+
+/// Files of regions. Clients have the addresses from 192.0.2.2 to 192.0.2.6.
+pub const REGIONS: [&str; 4] = [
+    "192.0.2.2/31,near\n192.0.2.4/31,far\n",
+    "192.0.2.0/29,near\n192.0.2.2/32,far\n",
+    "192.0.2.4/30,near\n192.0.2.3/32,elsewhere\n",
+    "",
+];
 
 /// The configuration.
 #[derive(Debug, Clone)]
@@ -83,6 +112,8 @@ pub struct Wanted {
     pub pool: usize,
     /// How that shares the flows with the other one.
     pub sharing: Sharing,
+    /// Which of [`REGIONS`] counts.
+    pub regions: usize,
     pub seed: u64,
     pub tracking: [ConnectionTracking; 2],
     pub keep: [bool; 2],
@@ -106,6 +137,7 @@ impl Wanted {
             table_sizes: [1021; 3],
             pool: 0,
             sharing: Sharing::Alone,
+            regions: 0,
             seed: 1,
             tracking: [ConnectionTracking::Auto; 2],
             keep: [true; 2],
@@ -152,9 +184,10 @@ impl Wanted {
     pub fn config(&self) -> Config {
         let Times { transition, tcp_idle, udp_idle, .. } = self.times;
         Config {
-            node: world::node(),
+            node: Node { regions_file: Some("/of/the/test".into()), ..world::node() },
+            regions: ["near", "far"].map(|name| Region { name: name.to_owned(), location: None }).into(),
             limits: Limits {
-                listeners: 8,
+                listeners: 32,
                 endpoints: 64,
                 tunnels: 4,
                 virtual_networks: 2,
@@ -208,10 +241,22 @@ impl Wanted {
         let mut pools: Vec<String> = self.pools_of(service).into_iter().map(pool_name).collect();
         let has_fallback = service == 0 && self.sharing == Sharing::Fallback;
         let fallback_pool = has_fallback.then(|| pools.pop()).flatten();
-        let shares = service == 0 && self.sharing == Sharing::Random;
+        let regions = if service == 0 { self.sharing.regions() } else { &[] };
+        let region_pools = regions.iter().map(|&region| {
+            let mut pools = pools.clone();
+            if region == "near" {
+                pools.reverse();
+            }
+            (region.to_owned(), pools)
+        });
         Service {
             fallback_pool,
-            steering_policy: if shares { SteeringPolicy::Random } else { SteeringPolicy::Failover },
+            region_pools: region_pools.collect(),
+            steering_policy: match self.sharing {
+                Sharing::Random if service == 0 => SteeringPolicy::Random,
+                Sharing::Near | Sharing::NearAndFar if service == 0 => SteeringPolicy::Geo,
+                _ => SteeringPolicy::Failover,
+            },
             forwarding: if service == 0 { Forwarding::Nat } else { Forwarding::Dsr },
             drain: self.times.drain,
             on_endpoint_down: if self.keep[service] { OnEndpointDown::Keep } else { OnEndpointDown::Reset },

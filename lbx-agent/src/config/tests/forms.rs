@@ -41,10 +41,12 @@ const U32: Form = Whole(4_294_967_295);
 /// Every field, by its form.
 const FIELDS: &[(Form, &[&str])] = &[
     (Object, &["node", "limits", "timers", "node.tunnel_source", "virtual_networks[].probe_source"]),
+    (Object, &["node.location", "regions[].location", "pools[].location"]),
     (Object, &["services[].random_steering", "services[].session_affinity", "services[].rate_limit"]),
     (Objects, &["node.interfaces", "virtual_networks", "virtual_networks[].tunnels", "monitors", "pools"]),
-    (Objects, &["pools[].monitor_group", "pools[].endpoints", "services"]),
-    (Text, &["node.interfaces[].name", "node.hash_seed", "virtual_networks[].name"]),
+    (Objects, &["regions", "pools[].monitor_group", "pools[].endpoints", "services"]),
+    (Text, &["node.interfaces[].name", "node.hash_seed", "node.regions_file", "virtual_networks[].name"]),
+    (Text, &["regions[].name"]),
     (Text, &["virtual_networks[].tunnels[].name", "virtual_networks[].tunnels[].inner_mac"]),
     (
         Text,
@@ -76,6 +78,8 @@ const FIELDS: &[(Form, &[&str])] = &[
     (U32, &["limits.table_slots", "limits.prefixes", "limits.fragments", "limits.pins", "limits.affinities"]),
     (U32, &["services[].rate_limit.new_flows_per_second", "services[].rate_limit.per_source"]),
     (Share, &["pools[].endpoints[].weight", "services[].random_steering.default_weight"]),
+    (Share, &["node.location.latitude", "regions[].location.latitude", "pools[].location.latitude"]),
+    (Share, &["node.location.longitude", "regions[].location.longitude", "pools[].location.longitude"]),
     (
         Flag,
         &["virtual_networks[].tunnels[].enabled", "monitors[].follow_redirects", "monitors[].allow_insecure"],
@@ -104,6 +108,7 @@ const FIELDS: &[(Form, &[&str])] = &[
     (Codes, &["monitors[].expected_codes"]),
     (Bytes, &["monitors[].payload", "monitors[].expect"]),
     (NamedTexts, &["monitors[].header"]),
+    (NamedTexts, &["services[].region_pools"]),
     (NamedNumbers, &["services[].random_steering.pool_weights"]),
     (Words(&["public", "underlay", "both"]), &["node.interfaces[].role"]),
     (Words(&["auto", "native", "generic"]), &["node.interfaces[].mode"]),
@@ -113,7 +118,7 @@ const FIELDS: &[(Form, &[&str])] = &[
     (Words(&["GET", "HEAD", "OPTIONS"]), &["monitors[].method"]),
     (Words(&["random", "hash", "least_connections"]), &["pools[].endpoint_steering"]),
     (Words(&["nat", "dsr"]), &["services[].forwarding"]),
-    (Words(&["failover", "random", "dynamic_latency"]), &["services[].steering_policy"]),
+    (Words(&["failover", "random", "dynamic_latency", "geo", "proximity"]), &["services[].steering_policy"]),
     (Words(&["source_ip"]), &["services[].session_affinity.type"]),
     (Words(&["keep", "reset"]), &["services[].on_endpoint_down"]),
     (Words(&["auto", "always", "off"]), &["services[].connection_tracking"]),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lbx_common::api::{Config, Forwarding, Limits};
+use lbx_common::api::{Config, Forwarding, Limits, Service};
 
 use super::{Report, pool::table_size, steering};
 
@@ -27,7 +27,10 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         pins,
         affinities,
     } = config.limits;
-    let listener_count = config.services.iter().map(|service| service.listen.len() as u64).sum();
+    let listeners_of = |service: &Service| {
+        (service.listen.len() as u64).saturating_mul(1 + steering::tables_by_region(config, service))
+    };
+    let listener_count = config.services.iter().map(listeners_of).sum();
     let endpoint_count = config.pools.iter().map(|pool| pool.endpoints.len() as u64).sum();
     let tunnel_count = config.virtual_networks.iter().map(|network| network.tunnels.len() as u64).sum();
     let network_count = config.virtual_networks.len() as u64;
@@ -36,7 +39,13 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     let of_pools = config.pools.iter().map(|pool| u64::from(table_size(pool)));
     let slot_count = of_pools.chain(steering::mixed_tables(config)).sum();
     for (name, limit, max, used, what) in [
-        ("listeners", listeners, MAX_LISTENERS, listener_count, "listeners in all services"),
+        (
+            "listeners",
+            listeners,
+            MAX_LISTENERS,
+            listener_count,
+            "listeners in all services, their regions included",
+        ),
         ("endpoints", endpoints, MAX_IDS, endpoint_count, "endpoints in all pools"),
         ("tunnels", tunnels, MAX_IDS, tunnel_count, "tunnels"),
         ("virtual_networks", virtual_networks, MAX_IDS, network_count, "virtual networks"),

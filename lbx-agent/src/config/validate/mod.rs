@@ -13,6 +13,7 @@ mod node;
 mod overlap;
 mod policy;
 mod pool;
+mod region;
 mod service;
 mod steering;
 mod timers;
@@ -32,6 +33,7 @@ pub fn validate(config: Config) -> Result<Model, Vec<Mistake>> {
     node::check(&config, &mut report);
     let monitors = monitor::check(&config, &mut report);
     let vnets = vnet::check(&config, &monitors, &mut report);
+    region::check(&config, &mut report);
     let pools = pool::check(&config, &monitors, &mut report);
     let services = service::check(&config, &mut report);
     limits::check(&config, &mut report);

@@ -7,19 +7,20 @@ use lbx_common::api::{
     Pool, Service,
 };
 
-use crate::config::{model, names::Index, sources_of};
+use crate::config::{model, sources_of};
 
 use super::{
     Report,
     listen::{self, Listeners},
     policy::{self, Echo},
+    region::Orders,
     steering, unicast,
 };
 
 pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service> {
     let services = &config.services;
     report.names("services", "service", services.iter().map(|service| service.name.as_str()));
-    let pools = Index::new(config.pools.iter().map(|pool| pool.name.as_str()));
+    let orders = Orders::new(config);
     let first_members = first_members(config);
     let (mut listeners, mut echo) = (Listeners::default(), Echo::default());
     let mut resolved = Vec::with_capacity(services.len());
@@ -29,9 +30,10 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
         listeners.check(service, &path, report);
         echo.check(service, &path, report);
         policy::prefixes(service, &path, report);
-        let Some(steering) = steering::check(service, &path, &pools, report) else { continue };
+        let Some(steering) = steering::check(service, &path, &orders, report) else { continue };
         for (field, pool) in fields(service) {
-            let Some(pool) = pools.find("pool", pool).ok().and_then(|pool| config.pools.get(pool)) else {
+            let Some(pool) = orders.pools().find("pool", pool).ok().and_then(|pool| config.pools.get(pool))
+            else {
                 continue;
             };
             family(service, pool, &format!("{path}.{field}"), &first_members, report);
@@ -46,7 +48,7 @@ pub(super) fn check(config: &Config, report: &mut Report) -> Vec<model::Service>
             address: service.address,
             listen: service.listen.clone(),
             mixed_slots: steering::mixed_slots(
-                steering.pools.iter().filter_map(|&pool| config.pools.get(pool)),
+                steering.listed().into_iter().filter_map(|pool| config.pools.get(pool)),
             ),
             steering,
             forwarding: service.forwarding,
@@ -182,7 +184,12 @@ fn fields(service: &Service) -> impl Iterator<Item = (String, &str)> {
         service.pools.iter().enumerate().map(|(index, name)| (format!("pools[{index}]"), name.as_str()));
     // One that is in the list as well has been looked at.
     let fallback = service.fallback_pool.as_ref().filter(|name| !service.pools.contains(name));
-    listed.chain(fallback.map(|name| ("fallback_pool".to_owned(), name.as_str())))
+    let of_regions = service.region_pools.iter().flat_map(|(region, pools)| {
+        let each = pools.iter().enumerate();
+        each.map(move |(index, name)| (format!("region_pools.{region}[{index}]"), name.as_str()))
+    });
+    let of_regions = of_regions.filter(|(_, name)| !service.pools.iter().any(|pool| pool == name));
+    listed.chain(fallback.map(|name| ("fallback_pool".to_owned(), name.as_str()))).chain(of_regions)
 }
 
 /// Packets are not translated from one family to the other.

@@ -1,6 +1,6 @@
 //! Which pools a service has, and how they share its flows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lbx_common::api::{Config, Pool, Service, SteeringPolicy};
 
@@ -8,16 +8,18 @@ use super::{
     Report, Seen,
     endpoint::hundredths,
     pool::{slots_for, table_size},
+    region::Orders,
 };
-use crate::config::{model, names::Index};
+use crate::config::model;
 
 /// The pools of a service: `None` where there is no pool that it could have meant.
 pub(super) fn check(
     service: &Service,
     path: &str,
-    pools: &Index<'_>,
+    orders: &Orders<'_>,
     report: &mut Report,
 ) -> Option<model::Steering> {
+    let pools = orders.pools();
     let mut seen = Seen::default();
     let mut found = Vec::with_capacity(service.pools.len());
     for (index, name) in service.pools.iter().enumerate() {
@@ -36,11 +38,16 @@ pub(super) fn check(
         .and_then(|name| report.take(|| format!("{path}.fallback_pool"), pools.find("pool", name)));
     let weights = weights(service, path, report);
     let by_latency = service.steering_policy == SteeringPolicy::DynamicLatency;
-    (found.len() == service.pools.len() && !found.is_empty()).then_some(model::Steering {
+    let regions = orders.check(service, path, &mut found, report);
+    let is_complete = found.len() == service.pools.len()
+        && !found.is_empty()
+        && regions.values().all(|region| !region.pools.is_empty());
+    is_complete.then_some(model::Steering {
         pools: found,
         fallback,
         weights: (service.steering_policy == SteeringPolicy::Random).then_some(weights),
         by_latency,
+        regions,
     })
 }
 
@@ -79,23 +86,45 @@ fn weights(service: &Service, path: &str, report: &mut Report) -> Vec<u8> {
 
 /// The names of all pools that a service may send to, each once.
 pub(super) fn all_pools(service: &Service) -> impl Iterator<Item = &String> {
-    let fallback = service.fallback_pool.as_ref().filter(|name| !service.pools.contains(name));
-    service.pools.iter().chain(fallback)
+    let of_regions = service.region_pools.values().flatten();
+    let mut seen = HashSet::new();
+    let all = service.pools.iter().chain(&service.fallback_pool).chain(of_regions);
+    all.filter(move |name| seen.insert(name.as_str()))
 }
 
-/// Slots of the table of a service in which flows of these pools are mixed: those of the largest one, and room for all.
+/// Slots of a table of a service in which flows of these pools are mixed: those of the largest one, and room for all.
 pub(super) fn mixed_slots<'a>(pools: impl Iterator<Item = &'a Pool> + Clone) -> u32 {
     let largest = pools.clone().map(table_size).max().unwrap_or_default();
     slots_for(pools.map(|pool| pool.endpoints.len()).sum()).max(largest)
+}
+
+/// The names of the pools that may share the flows of a service, each once.
+pub(super) fn mixed_pools(service: &Service) -> impl Iterator<Item = &String> + Clone {
+    let is_listed = |name: &String| {
+        service.pools.contains(name) || service.region_pools.values().any(|pools| pools.contains(name))
+    };
+    let names: Vec<&String> = all_pools(service).filter(|name| is_listed(name)).collect();
+    names.into_iter()
 }
 
 /// Slots of each table that services with several pools may need beside those of the pools.
 pub(super) fn mixed_tables(config: &Config) -> impl Iterator<Item = u64> {
     let pools: HashMap<&str, &Pool> = config.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
     config.services.iter().filter_map(move |service| {
-        let of_service = service.pools.iter().filter_map(|name| pools.get(name.as_str()).copied());
+        let of_service = mixed_pools(service).filter_map(|name| pools.get(name.as_str()).copied());
         let is_mixed = service.steering_policy == SteeringPolicy::Random
             || of_service.clone().any(|pool| pool.load_shedding > 0);
-        (service.pools.len() > 1 && is_mixed).then(|| mixed_slots(of_service).into())
+        let orders = 1 + tables_by_region(config, service);
+        (of_service.clone().count() > 1 && is_mixed).then(|| orders * u64::from(mixed_slots(of_service)))
     })
+}
+
+/// How many regions' clients may have another table of a service than those of none.
+pub(super) fn tables_by_region(config: &Config, service: &Service) -> u64 {
+    let regions = match service.steering_policy {
+        SteeringPolicy::Geo => service.region_pools.len(),
+        SteeringPolicy::Proximity => config.regions.iter().filter(|region| region.location.is_some()).count(),
+        SteeringPolicy::Failover | SteeringPolicy::Random | SteeringPolicy::DynamicLatency => 0,
+    };
+    regions as u64
 }

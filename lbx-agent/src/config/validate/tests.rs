@@ -289,5 +289,6 @@ mod monitors;
 mod networks;
 mod policies;
 mod pools_and_services;
+mod regions;
 mod remembered;
 mod tunnels;

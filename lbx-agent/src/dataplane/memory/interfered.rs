@@ -1,5 +1,7 @@
 //! Memory that others write to as well, or that forgets: for tests.
 
+use std::net::IpAddr;
+
 use lbx_common::api::Prefix;
 
 use super::{FakeMemory, MapId, Memory};
@@ -50,5 +52,8 @@ impl<F: FnMut(&mut FakeMemory, Write) -> bool> Memory for Interfered<F> {
     }
     fn remove_prefix(&mut self, _: u32, _: Prefix) -> Result<(), PrefixesError> {
         Ok(())
+    }
+    fn region(&self, list: u32, address: IpAddr) -> Option<u32> {
+        self.memory.region(list, address)
     }
 }

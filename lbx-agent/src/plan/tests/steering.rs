@@ -14,7 +14,7 @@ use crate::{config, dataplane::Image, plan, steer::Steered};
 const ENDPOINTS: u8 = 4;
 
 /// Pools a, b and c, each with a monitor, and one service of `pools`.
-fn config(pools: &[&str], change: impl FnOnce(&mut Config)) -> Config {
+pub(super) fn config(pools: &[&str], change: impl FnOnce(&mut Config)) -> Config {
     let pool = |index: u8| {
         let name = char::from(b'a' + index).to_string();
         let endpoints = (0..ENDPOINTS).map(|n| Endpoint {
@@ -33,7 +33,7 @@ fn config(pools: &[&str], change: impl FnOnce(&mut Config)) -> Config {
 }
 
 /// Verdicts: the pools that are named are down, with so many endpoints up.
-fn verdicts(down: &[(&str, u8)]) -> BTreeMap<(String, String), HealthState> {
+pub(super) fn verdicts(down: &[(&str, u8)]) -> BTreeMap<(String, String), HealthState> {
     let mut verdicts = BTreeMap::new();
     for pool in ["a", "b", "c"] {
         let up = down.iter().find(|(name, _)| *name == pool).map_or(ENDPOINTS, |&(_, up)| up);
@@ -77,7 +77,7 @@ fn share(slots: &[char], pool: char) -> f64 {
     f64::from(u32::try_from(of_pool).unwrap()) * 100.0 / f64::from(u32::try_from(slots.len()).unwrap())
 }
 
-fn set(names: &str) -> BTreeSet<char> {
+pub(super) fn set(names: &str) -> BTreeSet<char> {
     names.chars().collect()
 }
 

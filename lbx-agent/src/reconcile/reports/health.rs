@@ -6,7 +6,7 @@ use lbx_common::{
     abi::{ENDPOINT_REMOVED, EndpointEntry, TUNNEL_DOWN},
     api::{
         Drain, EndpointHealth, HealthReport, HealthState, PoolCondition, PoolHealth, PoolState,
-        RemovedEndpoint, ServiceHealth, TunnelHealth,
+        RegionServing, RemovedEndpoint, ServiceHealth, TunnelHealth,
     },
     pins::NANOSECONDS,
 };
@@ -59,14 +59,28 @@ impl Reconciler {
 
     /// As the last pass left it, and as the verdicts since then will have it.
     fn service_health(&self, service: &Service) -> ServiceHealth {
-        let serving = pools_named(&self.model, self.known(), &self.image).serving(service);
+        let pools = pools_named(&self.model, self.known(), &self.image);
+        let serving = pools.serving(service);
         let name = |pool: usize| self.model.pools.get(pool).map(|pool| pool.name.clone());
-        let others = service.steering.all().filter(|pool| !serving.pools().contains(pool));
+        let mut serve = serving.pools().to_vec();
+        let mut regions = Vec::new();
+        for (&id, region) in &service.steering.regions {
+            let serving = pools.serving_in(service, id);
+            serve.extend(serving.pools());
+            regions.push(RegionServing {
+                region: region.name.clone(),
+                pools: region.pools.iter().filter_map(|&pool| name(pool)).collect(),
+                serving: serving.names(&self.model),
+                fallback: serving.is_last_resort(service),
+            });
+        }
+        regions.sort_by(|one, other| one.region.cmp(&other.region));
         ServiceHealth {
             service: service.name.clone(),
             serving: serving.names(&self.model),
-            standby: others.filter_map(name).collect(),
+            standby: service.steering.all().filter(|pool| !serve.contains(pool)).filter_map(name).collect(),
             fallback: serving.is_last_resort(service),
+            regions,
         }
     }
 

@@ -41,10 +41,11 @@ impl fmt::Display for Happening {
             Self::PoolState { pool, from, now } => {
                 write!(f, "pool {pool} is {}, was {}: {now}", now.to.as_str(), from.as_str())
             }
-            Self::ServicePools { service, from, to, fallback, cause } => {
+            Self::ServicePools { service, region, from, to, fallback, cause } => {
+                let region = region.as_ref().map_or_else(String::new, |name| format!(" in region {name}"));
                 let fallback = if *fallback { " (fallback)" } else { "" };
                 let (to, from) = (to.join(", "), from.join(", "));
-                write!(f, "service {service} is served by {to}{fallback}, before by {from}: {cause}")
+                write!(f, "service {service}{region} is served by {to}{fallback}, before by {from}: {cause}")
             }
             Self::DrainBegun { endpoint, removed, secs } => {
                 let how = if *removed { "removed" } else { "drained" };

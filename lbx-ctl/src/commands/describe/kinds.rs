@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use lbx_common::api::{
-    Collection, Endpoint, GroupMonitor, HealthState, Monitor, MonitorKind, Pool, PoolHealth, Service, Tunnel,
-    TunnelStatus, VirtualNetwork,
+    Collection, Endpoint, GroupMonitor, HealthState, Location, Monitor, MonitorKind, Pool, PoolHealth,
+    Service, Tunnel, TunnelStatus, VirtualNetwork,
 };
 use serde_json::Value;
 
@@ -192,6 +192,9 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
     if pool.load_shedding > 0 {
         text.line("Load shedding", format!("{}% of new flows go to the next pool", pool.load_shedding));
     }
+    if let Some(Location { latitude, longitude }) = pool.location {
+        text.line("Location", format!("latitude {latitude}, longitude {longitude}"));
+    }
     text.line(
         "Table size",
         pool.table_size.map_or_else(|| "by the number of endpoints".to_owned(), |size| size.to_string()),
@@ -201,9 +204,7 @@ fn pool(pool: &Pool, facts: &Facts) -> Description {
         text.line("State", pool_state(state));
         text.member("health", state);
     }
-    let uses = |service: &&Service| {
-        service.pools.iter().chain(&service.fallback_pool).any(|name| *name == pool.name)
-    };
+    let uses = |service: &&Service| get::pools_of(service).contains(&&pool.name);
     let services = facts.config.services.iter().filter(uses);
     text.used_by(services.map(|service| format!("service {}", service.name)).collect());
 

@@ -41,11 +41,10 @@ pub(super) fn describe(service: &Service, facts: &Facts) -> Description {
         text.line("Latencies", service.pools.iter().map(each).collect::<Vec<_>>().join(", "));
     }
     let serving = facts.health.services.iter().find(|health| health.service == service.name);
-    let serves = |name: &String| serving.is_some_and(|health| health.serving.contains(name));
+    let serves = |name: &String| serving.is_some_and(|health| health.is_served_by(name));
     let mut pools = Table::new(["POOL", "STATE", "HEALTHY", "NEW FLOWS"]);
     let mut states = Vec::new();
-    let fallback = service.fallback_pool.iter().filter(|name| !service.pools.contains(name));
-    for name in service.pools.iter().chain(fallback) {
+    for name in get::pools_of(service) {
         let state = pool_health(name, facts);
         pools.row([
             cell(name),
@@ -57,6 +56,10 @@ pub(super) fn describe(service: &Service, facts: &Facts) -> Description {
     }
     text.member("serving", serving);
     text.table("Pools", pools);
+    text.table(
+        "Regions",
+        serving.map(|one| health::region_table(std::slice::from_ref(one))).unwrap_or_default(),
+    );
     let counters = facts.stats.services.iter().find(|stats| stats.service == service.name);
     text.table("Traffic", stats::service_table(counters));
     text.member("health", states);
@@ -68,6 +71,12 @@ pub(super) fn describe(service: &Service, facts: &Facts) -> Description {
 fn steering(service: &Service) -> String {
     let policy = match (service.steering_policy, &service.random_steering) {
         (SteeringPolicy::Failover, _) => "failover: the first pool that is up".to_owned(),
+        (SteeringPolicy::Geo, _) => {
+            "geo: the first pool that is up, in the order of the client's region".to_owned()
+        }
+        (SteeringPolicy::Proximity, _) => {
+            "proximity: the pool that is up and nearest to the client's region".to_owned()
+        }
         (SteeringPolicy::DynamicLatency, _) => {
             "dynamic_latency: the pool that is up whose endpoints answer probes soonest".to_owned()
         }

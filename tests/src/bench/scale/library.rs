@@ -123,6 +123,7 @@ impl Facts {
             path_mtus: const { &BTreeMap::new() },
             verdicts: &self.verdicts,
             tunnel_verdicts: const { &BTreeMap::new() },
+            regions: 0,
             now_ns: 1,
             flows: &self.flows,
             steered: &self.steered,

@@ -17,6 +17,7 @@ use lbx_agent::{
     health::{Observation, Target},
     net::netlink,
     reconcile::{Handle, Inputs, Kernel, Outputs, Reconciler, Start},
+    regions::Reader,
     store::Store,
 };
 use lbx_common::api::{Config, HealthState};
@@ -69,15 +70,18 @@ async fn measure(root: &Path, state_dir: PathBuf, config: &Config, count: u32) -
     let (doubts, _doubted) = mpsc::channel(1);
     let events = Events::default();
     let (handle, commands) = Handle::new(events.clone());
-    let start = Start { store, revision: 1, model, kernel, state_dir, seed: [1, 2], events };
+    let token = CancellationToken::new();
+    let (read, regions_read) = mpsc::unbounded_channel();
+    let (regions, _reader) = Reader::spawn(kernel.regions.take(), token.clone(), read);
+    let start = Start { store, revision: 1, model, kernel, state_dir, seed: [1, 2], events, regions };
     let reconciler = Reconciler::start(start, Outputs { targets, remotes, doubts }).await?;
     let (verdicts, observations) = mpsc::channel(1024);
     let (_next_hops, next_hops) = mpsc::channel(1);
     let (_too_big, too_big) = mpsc::channel(1);
     let (_reload, reload) = mpsc::channel(1);
     let (_devices, devices) = mpsc::channel(1);
-    let token = CancellationToken::new();
-    let inputs = Inputs { commands, observations, next_hops, too_big, devices, reload };
+    let regions = regions_read;
+    let inputs = Inputs { commands, observations, next_hops, too_big, devices, regions, reload };
     let task = tokio::spawn(reconciler.run(token.clone(), inputs));
 
     let known = targets_seen.borrow().clone();

@@ -313,7 +313,7 @@ fn limits_have_bounds_and_everything_fits() {
         (
             "listeners",
             3,
-            "there are 3 listeners in all services: raise this limit, which is 2, or configure fewer",
+            "there are 3 listeners in all services, their regions included: raise this limit, which is 2, or configure fewer",
         ),
         ("endpoints", 3, "there are 3 endpoints in all pools: raise"),
         ("tunnels", 2, "there are 2 tunnels: raise"),

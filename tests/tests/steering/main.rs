@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
 
+mod regions;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
