@@ -181,8 +181,8 @@ pub fn regions() -> Arc<RegionList> {
     Arc::clone(&LIST)
 }
 
-/// Has every service of a configuration send clients of two of these regions to pools of their own, each of one of
-/// its endpoints.
+/// Has every service of a configuration send clients of two of these regions to pools of their own, each of one
+/// endpoint.
 pub fn tell_regions_apart(config: &mut Config) {
     config.node.regions_file = Some("/of/the/lab".into());
     config.regions =
@@ -196,10 +196,19 @@ pub fn tell_regions_apart(config: &mut Config) {
         for (region, endpoint) in ["near", "far"].into_iter().zip(&pool.endpoints) {
             let name = format!("{}-{region}", service.name);
             service.region_pools.insert(region.to_owned(), vec![name.clone()]);
-            more.push(Pool { name, endpoints: vec![endpoint.clone()], ..pool.clone() });
+            let endpoint = Endpoint { address: beside(endpoint.address), ..endpoint.clone() };
+            more.push(Pool { name, endpoints: vec![endpoint], ..pool.clone() });
         }
     }
     config.pools.append(&mut more);
+}
+
+/// Another address in the same network.
+fn beside(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() ^ 0x80).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() ^ 0x80).into(),
+    }
 }
 
 /// The node: tunnels over both families.
