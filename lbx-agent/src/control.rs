@@ -11,7 +11,7 @@ use crate::events::Events;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedError {
     /// The new configuration does not make sense.
-    #[error("the configuration has {} mistake(s)", .0.len())]
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Mistake>),
     /// Somebody else changed it meanwhile.
     #[error(

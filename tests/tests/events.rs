@@ -122,6 +122,12 @@ fn changes_and_drains_are_told_with_what_they_are_and_why_they_end() {
     let refused =
         hear(&mut follower, "a refusal", |what| matches!(what, Happening::ConfigurationRefused { .. }));
     assert!(refused.what.to_string().contains("version"), "{refused:?}");
+    // So is what is right by itself, but cannot be put in force.
+    config.limits.listeners *= 2;
+    agent.write_config(&config).unwrap();
+    let refused =
+        hear(&mut follower, "a refusal", |what| matches!(what, Happening::ConfigurationRefused { .. }));
+    assert!(refused.what.to_string().contains("limits"), "{refused:?}");
 }
 
 #[test]

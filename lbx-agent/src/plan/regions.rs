@@ -45,7 +45,8 @@ pub fn plan(
     if before.regions != node.regions {
         again = before.regions_before != 0;
         let list = if before.regions == 0 { NO_REGIONS } else { before.regions };
-        node.regions_before = if again { before.regions_before } else { list };
+        // Once a change is closing, flows without a pin live by the list that it has brought.
+        node.regions_before = if is_open(before) { before.regions_before } else { list };
         node.regions_opened_ns = now_ns;
         node.regions_deadline_ns = now_ns.saturating_add(transition_ns);
     } else if before.regions_before != 0 {

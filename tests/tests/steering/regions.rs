@@ -135,7 +135,7 @@ fn connections_stay_while_the_file_has_clients_in_other_regions_and_mistakes_cha
     setting.agent.write_config(&other).unwrap();
     let refused = "wrong:1: `nonsense` is no line of this file: write it as `192.0.2.0/24,eu`";
     wait::until("it is refused", PATIENCE, || Ok(setting.agent.log().contains(refused).then_some(())))
-        .unwrap();
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", setting.agent.log()));
     setting.agent.write_config(&setting.config).unwrap();
 
     // So does an agent that starts with it: the list before counts.

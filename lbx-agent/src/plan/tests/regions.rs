@@ -247,6 +247,8 @@ fn flows_of_clients_whose_region_is_another_one_go_by_the_list_before_for_a_time
     let closing = pass(&geo, &[], 8, deadline, &open);
     assert_eq!((lists(&closing), closing.node.flags & NODE_REGIONS_CLOSING), ((8, 7), NODE_REGIONS_CLOSING));
     assert!(crate::plan::waits_for_flows(&closing));
+    // Flows without a pin live by the newer one then, and another list comes after that.
+    assert_eq!(lists(&pass(&geo, &[], 9, deadline + SECOND, &closing)), (9, 8));
     let (_, id) = place(&closing, Some("eu")).unwrap();
     let look = |since_ns, listeners: &[u32]| {
         let listeners = listeners.iter().copied().collect();
