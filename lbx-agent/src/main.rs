@@ -118,7 +118,7 @@ async fn main() -> ExitCode {
                 (address, TlsFiles { certificate, key, client_ca })
             });
             let options = Options { config, state_dir, bpffs, socket, metrics, listen, detach_on_exit };
-            lifecycle::run(options).await
+            Box::pin(lifecycle::run(options)).await
         }
         Command::Detach { bpffs, socket } => lifecycle::detach(&bpffs, &socket).await,
         Command::Check { config } => lifecycle::check(&config),

@@ -1,4 +1,4 @@
-//! Every map of the data plane. Private to this file but for the getters.
+//! Every map of the data plane but the tries, which are in `prefixes`. Private to this file but for the getters.
 //!
 //! The sizes here are placeholders: the agent sets them from the configuration's limits when it loads the
 //! object. Maps that the agent writes are mappable into its memory, which also aligns their elements to
@@ -8,15 +8,15 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key},
+    btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray},
     macros::btf_map,
     programs::XdpContext,
 };
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        NodeEntry, PinBucket, PinRecord, PolicyEntry, PrefixV4, PrefixV6, SlotLine, TrackingEntry,
-        TrafficCounter, TunnelEntry, VnetEntry,
+        NodeEntry, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry,
+        VnetEntry,
     },
     bytes::Address,
     pins::Flow,
@@ -55,14 +55,6 @@ static TUNNELS: Array<TunnelEntry, 1, MAPPED> = Array::new();
 static VNETS: Array<VnetEntry, 1, MAPPED> = Array::new();
 #[btf_map]
 static POLICIES: Array<PolicyEntry, 1, MAPPED> = Array::new();
-#[btf_map]
-static PREFIXES_V4: LpmTrie<PrefixV4, u32, 1> = LpmTrie::new();
-#[btf_map]
-static PREFIXES_V6: LpmTrie<PrefixV6, u32, 1> = LpmTrie::new();
-#[btf_map]
-static REGIONS_V4: LpmTrie<PrefixV4, u32, 1> = LpmTrie::new();
-#[btf_map]
-static REGIONS_V6: LpmTrie<PrefixV6, u32, 1> = LpmTrie::new();
 /// Written by the programs alone, on all CPUs.
 #[btf_map]
 static LIMITS: Array<u64, 1> = Array::new();
@@ -122,9 +114,6 @@ static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
 static HALF: PerCpuArray<(FlowKey, HalfOpen), 1> = PerCpuArray::new();
 #[btf_map]
 static FLOWS: PerCpuArray<u64, { Event::ALL.len() }> = PerCpuArray::new();
-/// A question about an IPv6 prefix; not on the stack either.
-#[btf_map]
-static PREFIX: PerCpuArray<[u32; 6], 1> = PerCpuArray::new();
 /// The programs of the stages.
 #[btf_map]
 static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
@@ -338,46 +327,6 @@ pub fn vnet(id: u32) -> Option<&'static VnetEntry> {
 #[inline(always)]
 pub fn policy(listener: u32) -> Option<&'static PolicyEntry> {
     POLICIES.get(listener)
-}
-
-/// The verdict of the longest prefix in a list, by a [`PrefixV4`] in half words.
-#[inline(always)]
-pub fn verdict_v4([list, address]: [u32; 2]) -> Option<u32> {
-    let key = [size_of::<PrefixV4>() as u32 * u8::BITS, list, address];
-    // SAFETY: a key is a length and a prefix, of the same size as these words and without alignment of its own.
-    PREFIXES_V4.get(unsafe { &*(&raw const key).cast::<Key<PrefixV4>>() }).copied()
-}
-
-/// The same by a [`PrefixV6`].
-#[inline(always)]
-pub fn verdict_v6([list, a, b, c, d]: [u32; 5]) -> Option<u32> {
-    let place = PREFIX.get_ptr_mut(0)?;
-    // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other; and as above.
-    let key = unsafe {
-        *place = [size_of::<PrefixV6>() as u32 * u8::BITS, list, a, b, c, d];
-        &*place.cast::<Key<PrefixV6>>()
-    };
-    PREFIXES_V6.get(key).copied()
-}
-
-/// The region of a [`PrefixV4`], as [`verdict_v4`] gets it.
-#[inline(always)]
-pub fn region_v4([list, address]: [u32; 2]) -> Option<u32> {
-    let key = [size_of::<PrefixV4>() as u32 * u8::BITS, list, address];
-    // SAFETY: as above.
-    REGIONS_V4.get(unsafe { &*(&raw const key).cast::<Key<PrefixV4>>() }).copied()
-}
-
-/// The same by a [`PrefixV6`].
-#[inline(always)]
-pub fn region_v6([list, a, b, c, d]: [u32; 5]) -> Option<u32> {
-    let place = PREFIX.get_ptr_mut(0)?;
-    // SAFETY: as above.
-    let key = unsafe {
-        *place = [size_of::<PrefixV6>() as u32 * u8::BITS, list, a, b, c, d];
-        &*place.cast::<Key<PrefixV6>>()
-    };
-    REGIONS_V6.get(key).copied()
 }
 
 /// A bucket of flows that may begin.

@@ -17,7 +17,7 @@ use lbx_common::{
     transport::Ports,
 };
 
-use crate::{fib, maps, sockets};
+use crate::{fib, maps, prefixes, sockets};
 
 /// Answers that may be sent at once where none was for a while.
 const ANSWER_BURST: u64 = 64;
@@ -302,18 +302,18 @@ impl Tables for KernelTables {
         // As half words in memory order, so that they are written as such; those of IPv4 fill one.
         let (a, b) = (first as u32, (first >> 32) as u32);
         if !A::V6 {
-            return maps::verdict_v4([list, a]);
+            return prefixes::verdict_v4([list, a]);
         }
-        maps::verdict_v6([list, a, b, second as u32, (second >> 32) as u32])
+        prefixes::verdict_v6([list, a, b, second as u32, (second >> 32) as u32])
     }
 
     #[inline(always)]
     fn region<A: IpAddress>(&self, list: u32, [first, second]: [u64; 2]) -> Option<u32> {
         let (a, b) = (first as u32, (first >> 32) as u32);
         if !A::V6 {
-            return maps::region_v4([list, a]);
+            return prefixes::region_v4([list, a]);
         }
-        maps::region_v6([list, a, b, second as u32, (second >> 32) as u32])
+        prefixes::region_v6([list, a, b, second as u32, (second >> 32) as u32])
     }
 
     #[inline(always)]

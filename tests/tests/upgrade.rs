@@ -14,7 +14,7 @@ use std::{
 use aya::maps::MapData;
 use lbx_agent::dataplane::{MapId, Region};
 use lbx_common::{
-    abi::{ABI_VERSION, NodeEntry, Words},
+    abi::{ABI_VERSION, NodeEntry, Words, map_name},
     api::{ChangeState, Config, ConnectionTracking},
 };
 use lbx_tests::{
@@ -135,6 +135,10 @@ fn maps_of_the_layout_before_are_carried_over() {
     check(&topology, &agent, config(), |agent, _| {
         agent.kill().unwrap();
         set_abi(agent, ABI_VERSION - 1);
+        // It had no regions.
+        for map in [map_name::REGIONS_V4, map_name::REGIONS_V6] {
+            fs::remove_file(agent.bpffs().join("maps").join(map)).unwrap();
+        }
         agent.start().unwrap();
     });
 }

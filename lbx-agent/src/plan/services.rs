@@ -283,9 +283,11 @@ impl Services<'_> {
             let changes = |id| {
                 image.tracking.get(&id).is_some_and(|e| e.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0)
             };
-            let is_over = !targets.of_regions.contains_key(&region)
-                && !(changes(id) || changes(own.id) || self.changes.may_have_moved());
-            if is_over {
+            let is_needed = targets.of_regions.contains_key(&region)
+                || changes(id)
+                || changes(own.id)
+                || self.changes.may_have_moved();
+            if !is_needed {
                 image.tracking.remove(&id);
                 continue;
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nix::net::if_::if_nametoindex;
 
-use super::{RETRY, Reconciler};
+use super::{Reconciler, pass::RETRY};
 use crate::net::{
     devices::Changed,
     probe_path::{LBX0, LBX1},

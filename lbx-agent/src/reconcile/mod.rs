@@ -12,6 +12,7 @@ mod groups;
 mod handle;
 mod kernel;
 mod news;
+mod pass;
 mod path_mtus;
 mod regions;
 mod reports;
@@ -53,33 +54,25 @@ pub use self::{
 };
 use crate::{
     config::model::Model,
-    dataplane::{Image, Sizes, apply, diff},
+    dataplane::Image,
     events::Events,
     health::{Observation, Target},
     heap,
-    metrics::own::count_pass,
     net::{
         devices::Changed,
         next_hop::{NextHop, NextHopEvent},
         path_mtu::TooBig,
     },
-    plan::{self, Built, Environment, NodeFacts},
+    plan::{self, Built},
     regions::{LoadFailed, Loaded, Regions},
     service_manager::Watchdog,
     steer::Steered,
     store::Store,
 };
 
-/// Time after which a change that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
 /// Time after a change at which the memory that it took is given back: it makes configuration, model and image anew, and
 /// frees those before. The next change may come at once and need it.
 const TIDY: Duration = Duration::from_secs(1);
-
-/// Nanoseconds between two answers of a CPU to packets that it refuses, and to pings: 1,000 a second, as many as a
-/// busy router's. More would make lbx a tool against whoever's address is in the packets.
-const ANSWER_INTERVAL: u32 = 1_000_000;
 
 /// What the task starts from.
 pub struct Start {
@@ -299,73 +292,6 @@ impl Reconciler {
                 self.publish();
             }
         }
-    }
-
-    /// Looks at what the maps hold. Where there is no hurry that is done before each pass: somebody may have been at
-    /// them by hand.
-    fn look(&mut self) {
-        self.image = Image::observe(&self.kernel.memory);
-    }
-
-    /// Plans, where that was not done before, and makes the maps so.
-    fn converge(&mut self, planned: Option<Image>) -> Result<(), KernelError> {
-        let began = Instant::now();
-        self.retry = Some(began + RETRY);
-        self.verdicts = Verdicts::default();
-        let wanted = match planned {
-            Some(planned) => planned,
-            None => self.plan(&self.model, self.seed, self.regions.list_id(), &self.image)?,
-        };
-        let steps = diff(&self.image, &wanted);
-        tracing::debug!(?steps, "applying");
-        let applied = apply(&mut self.kernel.memory, &mut self.kernel.counters, &steps);
-        if applied.is_ok() {
-            self.image = wanted;
-        } else {
-            self.look();
-        }
-        self.built.forget_unused();
-        let ids = std::mem::replace(&mut self.ids, plan::endpoint_ids(&self.model, &self.image));
-        applied?;
-        self.tell_of_pass(&ids);
-        // They are in the entries now.
-        self.steered.shares.clear();
-        let left = |deadline_ns: u64| Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
-        self.deadline =
-            plan::next_deadline_ns(&self.image).map(|deadline_ns| Instant::now() + left(deadline_ns));
-        self.retry = None;
-        count_pass(began.elapsed());
-        self.schedule_sweep();
-        Ok(())
-    }
-
-    fn plan(
-        &self,
-        model: &Model,
-        seed: [u64; 2],
-        regions: u32,
-        observed: &Image,
-    ) -> Result<Image, KernelError> {
-        let environment = Environment {
-            node: NodeFacts {
-                lbx0: self.kernel.lbx0(),
-                lbx1: self.kernel.lbx1(),
-                seed,
-                answer_interval: ANSWER_INTERVAL,
-            },
-            vlans: self.kernel.vlans(),
-            sizes: &Sizes::new(&model.limits),
-            next_hops: &self.next_hops,
-            path_mtus: &self.path_mtus.mtus,
-            verdicts: &self.endpoints.verdicts,
-            steered: &self.steered,
-            tunnel_verdicts: &self.tunnels.verdicts,
-            regions,
-            now_ns: now_ns(),
-            flows: &self.sweeper.facts,
-            built: &self.built,
-        };
-        Ok(plan::plan(model, &environment, observed)?)
     }
 
     fn take_next_hop(&mut self, event: NextHopEvent) {

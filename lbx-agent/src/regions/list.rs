@@ -145,11 +145,13 @@ impl Reader {
             let &[(prefix, region, line), (other, other_region, other_line)] = pair else { continue };
             if prefix == other && region != other_region && self.mistakes.len() < MAX_MISTAKES {
                 let name = |id| self.names.get(&id).cloned().unwrap_or_default();
-                let (first, last) = (line.min(other_line), line.max(other_line));
+                let mut both = [(line, region), (other_line, other_region)];
+                both.sort_unstable();
+                let [(first, one), (last, other)] = both;
                 let message = format!(
                     "{prefix} is in line {first} already, and in another region (`{}` and `{}`): keep one",
-                    name(region),
-                    name(other_region)
+                    name(one),
+                    name(other)
                 );
                 self.note(last, message);
             }

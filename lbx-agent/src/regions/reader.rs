@@ -173,12 +173,12 @@ impl Reader {
         self.stamp = stamp(Some(&path));
         let filled = self
             .with_maps(move |maps| {
-                let list = read(&path)?;
-                if list.id() != last {
+                let regions = read(&path)?;
+                if regions.id() != last {
                     let failed = |error: PrefixesError| LoadFailed::Other(error.to_string());
-                    maps.fill(list.id(), list.entries()).map_err(failed)?;
+                    maps.fill(regions.id(), regions.entries()).map_err(failed)?;
                 }
-                Ok(Loaded { list: Arc::new(list), path, read_at: SystemTime::now() })
+                Ok(Loaded { list: Arc::new(regions), path, read_at: SystemTime::now() })
             })
             .await;
         let loaded = filled.unwrap_or_else(|| Err(LoadFailed::Other("it was not read".to_owned())))?;

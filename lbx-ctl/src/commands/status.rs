@@ -76,10 +76,10 @@ fn regions_line(regions: &RegionsStatus) -> String {
         None => format!("{file}, not read by this agent"),
     };
     if let Some(secs) = closes_in_secs {
-        text += &format!("; flows from before stay for {}", span(*secs));
+        let _ = write!(text, "; flows from before stay for {}", span(*secs));
     }
     if let Some(mistake) = mistake {
-        text += &format!("\n           the file as it is now does not count: {mistake}");
+        let _ = write!(text, "\n           the file as it is now does not count: {mistake}");
     }
     text
 }

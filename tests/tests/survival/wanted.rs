@@ -252,10 +252,12 @@ impl Wanted {
         Service {
             fallback_pool,
             region_pools: region_pools.collect(),
-            steering_policy: match self.sharing {
-                Sharing::Random if service == 0 => SteeringPolicy::Random,
-                Sharing::Near | Sharing::NearAndFar if service == 0 => SteeringPolicy::Geo,
-                _ => SteeringPolicy::Failover,
+            steering_policy: if !regions.is_empty() {
+                SteeringPolicy::Geo
+            } else if service == 0 && self.sharing == Sharing::Random {
+                SteeringPolicy::Random
+            } else {
+                SteeringPolicy::Failover
             },
             forwarding: if service == 0 { Forwarding::Nat } else { Forwarding::Dsr },
             drain: self.times.drain,

@@ -49,7 +49,7 @@ fn pass_with(
 ) -> Image {
     let model = checked::validate(config.clone()).unwrap();
     let verdicts = verdicts(down);
-    Facts { verdicts, now_ns, regions, flows, ..Facts::over(observed) }.plan(&model)
+    Facts { now_ns, flows, regions, verdicts, ..Facts::over(observed) }.plan(&model)
 }
 
 /// What clients of a region are looked up in, with its index in `TRACKING`; `None` = of none that is told apart.

@@ -88,21 +88,13 @@ fn several_mistakes_are_reported_at_once_and_hostile_files_not_without_end() {
             "line 3: 10.0.0.0/8 is in line 1 already, and in another region (`eu` and `us`): keep one",
             "line 5: ::/0 is in line 4 already, and in another region (`eu` and `us`): keep one",
         ]
-        .map(|line| line.replace(
-            "(`eu` and `us`)",
-            &three
-                .iter()
-                .find_map(|l| { l.contains("(`us` and `eu`)").then_some("(`us` and `eu`)") })
-                .unwrap_or("(`eu` and `us`)")
-                .to_owned()
-        ))
     );
     assert_eq!(mistakes(b"10.0.0.0/8,eu\n\xff\n"), ["line 2: this is not text: write the file in UTF-8"]);
     assert_eq!(mistakes("x\n".repeat(100_000).as_bytes()).len(), MAX_MISTAKES);
     let long = mistakes(format!("{},eu\n", "9".repeat(1 << 20)).as_bytes());
     assert!(long.len() == 1 && long[0].len() < 200, "{long:?}");
-    let more: String =
-        (0..=MAX_REGION_PREFIXES).map(|n| format!("{}/32,eu\n", std::net::Ipv4Addr::from(n))).collect();
+    let lines = (0..=MAX_REGION_PREFIXES).map(|n| format!("{}/32,eu", std::net::Ipv4Addr::from(n)));
+    let more = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(
         mistakes(more.as_bytes()),
         ["line 2000001: there are more prefixes than lbx takes, which are 2000000"]
