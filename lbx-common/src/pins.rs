@@ -43,8 +43,8 @@ pub struct Flow {
     pub tracking: u32,
     /// The same of the region that the client was in before; 0 = it is in the same.
     pub tracking_before: u32,
-    /// 0.
-    pub spare: u32,
+    /// Not 0 = the agent is told of the packet when it is sent.
+    pub sampled: u32,
 }
 
 impl Flow {

@@ -65,6 +65,12 @@ impl Packed {
         Self(3 | (reason as u64) << 8 | (vnet as u64) << 32)
     }
 
+    /// Whether the packet goes on, by itself or by the host.
+    #[inline(always)]
+    pub const fn is_sent(self) -> bool {
+        matches!(self.kind(), 1 | 2)
+    }
+
     /// Vnet id and number of the reason of a drop.
     #[inline(always)]
     pub const fn dropped(self) -> Option<(u32, u8)> {

@@ -7,8 +7,8 @@ use crate::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen, Host,
         KeyWords, ListenerKey, ListenerValue, NodeEntry, PeerKey, PeerValue, PinBucket, PinRecord,
-        PolicyEntry, PortBlock, ReplyKey, ReplyValue, SLOTS_PER_LINE, SlotLine, Target, TrackingEntry,
-        TunnelEntry, VipValue, VnetEntry, Words, bucket_pair, find,
+        PolicyEntry, PortBlock, ReplyKey, ReplyValue, SLOTS_PER_LINE, SampleRecord, SlotLine, Target,
+        TrackingEntry, TunnelEntry, VipValue, VnetEntry, Words, bucket_pair, find,
     },
     bytes::{Address, Be16, Be32},
     ip::IpAddress,
@@ -178,6 +178,10 @@ pub trait Tables {
     fn count_listener(&self, id: u32, direction: Direction, bytes: u64);
     /// Counts a packet of an endpoint.
     fn count_endpoint(&self, id: u32, direction: Direction, bytes: u64);
+    /// Whether the agent is told of a packet that begins a flow: by chance.
+    fn samples(&self) -> bool;
+    /// Tells it. What `fill` is given may hold anything.
+    fn tell_sample(&self, fill: impl FnOnce(&mut SampleRecord));
     /// Counts a dropped packet, by the number of its reason.
     fn count_drop(&self, vnet: u32, reason: u8);
 

@@ -8,15 +8,15 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray},
+    btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
     macros::btf_map,
     programs::XdpContext,
 };
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        NodeEntry, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry,
-        VnetEntry,
+        NodeEntry, PinBucket, PinRecord, PolicyEntry, SampleRecord, SlotLine, TrackingEntry, TrafficCounter,
+        TunnelEntry, VnetEntry,
     },
     bytes::Address,
     pins::Flow,
@@ -32,6 +32,8 @@ const MAPPED: usize = BPF_F_MMAPABLE as usize;
 /// An element of a map per CPU is memory of its own, so few large ones are better than many small ones.
 const ROUTES_PER_PAGE: usize = 64;
 const ROUTE_PAGES: usize = 128;
+/// Room for four thousand samples.
+const SAMPLES_BYTES: usize = 256 << 10;
 
 #[btf_map]
 static NODE: Array<NodeEntry, 1, MAPPED> = Array::new();
@@ -114,6 +116,15 @@ static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
 static HALF: PerCpuArray<(FlowKey, HalfOpen), 1> = PerCpuArray::new();
 #[btf_map]
 static FLOWS: PerCpuArray<u64, { Event::ALL.len() }> = PerCpuArray::new();
+/// How many of 2³² packets the agent is told of: it says. Like the next two it is not pinned.
+#[btf_map]
+static SAMPLING: Array<u64, 1, MAPPED> = Array::new();
+/// Packets that were told of.
+#[btf_map]
+static SAMPLES: RingBuf<SampleRecord, SAMPLES_BYTES> = RingBuf::new();
+/// How many found no room there.
+#[btf_map]
+static SAMPLES_LOST: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// The programs of the stages.
 #[btf_map]
 static STAGES: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
@@ -333,6 +344,26 @@ pub fn policy(listener: u32) -> Option<&'static PolicyEntry> {
 #[inline(always)]
 pub fn limit(index: u32) -> Option<*mut u64> {
     LIMITS.get_ptr_mut(index)
+}
+
+/// How many of 2³² packets are told of.
+#[inline(always)]
+pub fn sampling() -> u64 {
+    // SAFETY: an element is eight bytes, aligned to eight; volatile because the agent changes it meanwhile.
+    SAMPLING.get_ptr(0).map_or(0, |limit| unsafe { ptr::read_volatile(limit) })
+}
+
+/// Tells of a packet where there is room.
+#[inline(always)]
+pub fn tell_sample(fill: impl FnOnce(&mut SampleRecord)) {
+    if let Some(mut entry) = SAMPLES.reserve(0) {
+        // SAFETY: the place has the size and alignment of a record, of which any bits are one.
+        fill(unsafe { &mut *entry.as_mut_ptr() });
+        entry.submit(0);
+    } else if let Some(lost) = SAMPLES_LOST.get_ptr_mut(0) {
+        // SAFETY: the element is this CPU's own, and programs on a CPU do not interrupt each other.
+        unsafe { *lost = (*lost).wrapping_add(1) };
+    }
 }
 
 /// Counters of a listener on this CPU.

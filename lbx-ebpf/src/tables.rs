@@ -1,11 +1,15 @@
 //! The pipeline's questions, answered by maps and helpers: one look-up a method.
 
-use aya_ebpf::{bindings::xdp_md, helpers::bpf_ktime_get_ns, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    programs::XdpContext,
+};
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        NodeEntry, PinBucket, PinRecord, PolicyEntry, SlotLine, TrackingEntry, TrafficCounter, TunnelEntry,
-        VnetEntry, drop_index,
+        NodeEntry, PinBucket, PinRecord, PolicyEntry, SampleRecord, SlotLine, TrackingEntry, TrafficCounter,
+        TunnelEntry, VnetEntry, drop_index,
     },
     bytes::Address,
     ip::IpAddress,
@@ -195,6 +199,7 @@ impl Tables for KernelTables {
         place.more = flow.more;
         place.flags = flow.flags;
         place.quoted = flow.quoted;
+        place.sampled = flow.sampled;
         place.tracking = flow.tracking;
         place.tracking_before = flow.tracking_before;
         place.now_ns = self.now_ns();
@@ -354,6 +359,17 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn count_endpoint(&self, id: u32, direction: Direction, bytes: u64) {
         count(maps::endpoint_traffic(id), direction, bytes);
+    }
+
+    #[inline(always)]
+    fn samples(&self) -> bool {
+        // SAFETY: the helper takes nothing and returns a number.
+        u64::from(unsafe { bpf_get_prandom_u32() }) < maps::sampling()
+    }
+
+    #[inline(always)]
+    fn tell_sample(&self, fill: impl FnOnce(&mut SampleRecord)) {
+        maps::tell_sample(fill);
     }
 
     #[inline(always)]

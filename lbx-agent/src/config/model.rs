@@ -29,6 +29,8 @@ pub struct Model {
     pub limits: Limits,
     /// How long things are remembered.
     pub timers: Timers,
+    /// The agent is told of one in so many flows; 0 = of none.
+    pub sampled_one_in: u32,
     /// Virtual networks, in the order of the configuration.
     pub vnets: Vec<Vnet>,
     /// Pools, in the order of the configuration.

@@ -69,7 +69,7 @@ pub struct KernelCounters {
     pub flows: PerCpuArray<MapData, u64>,
 }
 
-fn total(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, CountersError> {
+pub(super) fn total(map: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, CountersError> {
     Ok(map.get(&index, 0)?.iter().fold(0, |sum, cpu| sum.wrapping_add(*cpu)))
 }
 

@@ -18,6 +18,7 @@ mod programs;
 mod regions;
 mod renew;
 mod routes;
+mod samples;
 
 pub use attach::{AttachError, Attachments, Waiting};
 pub use buckets::{Full, buckets_for, mend};
@@ -34,3 +35,4 @@ pub use programs::{LoadError, Loaded, OBJECT, Remembered, Sizes, load};
 pub use regions::RegionMaps;
 pub use renew::Before;
 pub use routes::KnownRoutes;
+pub use samples::{Samples, Sampling};

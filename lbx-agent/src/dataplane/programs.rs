@@ -25,6 +25,7 @@ use super::{
     regions::RegionMaps,
     renew::{Before, Pinned},
     routes::KnownRoutes,
+    samples::{Samples, Sampling},
 };
 use crate::net::netlink::MAX_VLAN_DEVICES;
 
@@ -206,6 +207,10 @@ pub struct Loaded {
     pub remembered: Remembered,
     /// Which ways to clients count that programs know.
     pub known_routes: KnownRoutes,
+    /// How many packets programs tell of.
+    pub sampling: Sampling,
+    /// Those packets.
+    pub samples: Samples,
     /// Whether there were maps already, whose content counts.
     pub adopted: bool,
     /// Those maps, where they have another layout or size: to be carried over.
@@ -244,6 +249,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         affinity: hash_map(&mut programs, map_name::AFFINITY)?,
     };
     let known_routes = KnownRoutes::of(&mut programs)?;
+    let (sampling, samples) = (Sampling::of(&mut programs)?, Samples::of(&mut programs)?);
     let mut maps = Vec::new();
     for map in MapId::ALL {
         let Some(aya::maps::Map::Array(data)) = programs.take_map(map.name()) else {
@@ -272,6 +278,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         counters,
         remembered,
         known_routes,
+        sampling,
+        samples,
         adopted,
         before,
         pins,
@@ -312,7 +320,10 @@ fn hash_map<K: aya::Pod, V: aya::Pod>(
     HashMap::try_from(map).map_err(|error| explain(error.into()))
 }
 
-fn per_cpu<T: aya::Pod>(programs: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, T>, LoadError> {
+pub(super) fn per_cpu<T: aya::Pod>(
+    programs: &mut Ebpf,
+    name: &str,
+) -> Result<PerCpuArray<MapData, T>, LoadError> {
     let map = programs.take_map(name).ok_or(LoadError::NoObject)?;
     PerCpuArray::try_from(map).map_err(|error| explain(error.into()))
 }

@@ -2,6 +2,9 @@
 //!
 //! Nobody who records an event waits for a reader, and a reader takes no memory for what it has not read: all read from
 //! the same ring, and one that is too slow is told how much it has missed.
+//!
+//! Samples of flows may be very many, and say nothing of what became of lbx: they are told to those who follow, and not
+//! kept.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +17,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use lbx_common::api::{Event, EventType, Happening};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    broadcast::{self, error::RecvError},
+    watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::own::count_event;
@@ -26,6 +33,9 @@ pub const FOLLOWERS: usize = 32;
 const ENTRIES: usize = 4096;
 /// and bytes that they take: a change of the configuration may be about very many objects.
 const BYTES: usize = 8 << 20;
+
+/// Samples of flows that a follower may be behind.
+const SAMPLES: usize = 4096;
 
 /// Bytes that a reader gets in one go, about.
 const PORTION: usize = 64 * 1024;
@@ -43,6 +53,7 @@ struct Shared {
     journal: Mutex<Journal>,
     /// Number of the last event: followers wait for it to change.
     last: watch::Sender<u64>,
+    samples: broadcast::Sender<Bytes>,
     seats: Arc<Semaphore>,
     over: CancellationToken,
 }
@@ -92,6 +103,7 @@ impl Events {
         Self(Arc::new(Shared {
             journal: Mutex::new(Journal { first, last: first, entries: VecDeque::new(), bytes: 0 }),
             last: watch::Sender::new(first),
+            samples: broadcast::Sender::new(SAMPLES),
             seats: Arc::new(Semaphore::new(FOLLOWERS)),
             over: CancellationToken::new(),
         }))
@@ -115,6 +127,16 @@ impl Events {
         self.0.last.send_replace(number);
     }
 
+    /// Tells a sample of a flow to those who follow. It has the number of the event before it.
+    pub fn sample(&self, what: Happening) {
+        count_event(EventType::FlowSample);
+        if self.0.samples.receiver_count() > 0 {
+            let number = self.journal().last;
+            // Fails where nobody follows any more.
+            let _nobody = self.0.samples.send(line(number, what));
+        }
+    }
+
     /// Reads what is kept of events after `since`, and ends.
     pub fn read(&self, since: u64, types: BTreeSet<EventType>) -> Reader {
         self.reader(since, types, None)
@@ -124,7 +146,10 @@ impl Events {
     pub fn follow(&self, since: Option<u64>, types: BTreeSet<EventType>) -> Result<Reader, TooManyError> {
         let seat = Arc::clone(&self.0.seats).try_acquire_owned().map_err(|_| TooManyError)?;
         let since = since.unwrap_or_else(|| self.journal().last);
-        Ok(self.reader(since, types, Some((self.0.last.subscribe(), seat))))
+        let wants_samples = types.is_empty() || types.contains(&EventType::FlowSample);
+        let samples = wants_samples.then(|| self.0.samples.subscribe());
+        let follows = Follows { last: self.0.last.subscribe(), samples, sample: None, _seat: seat };
+        Ok(self.reader(since, types, Some(follows)))
     }
 
     /// Ends what followers read: the agent stops.
@@ -156,8 +181,49 @@ fn line(number: u64, what: Happening) -> Bytes {
     line.into()
 }
 
-/// What a follower waits for, and its seat.
-type Follows = (watch::Receiver<u64>, OwnedSemaphorePermit);
+/// What a follower waits for.
+struct Follows {
+    last: watch::Receiver<u64>,
+    /// Samples of flows, where they are wanted.
+    samples: Option<broadcast::Receiver<Bytes>>,
+    /// One that has come: it is read after the events before it.
+    sample: Option<Bytes>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Follows {
+    /// Waits for another event, or a sample. `at` is the number of the last event that was read; `None` when nothing
+    /// will come any more.
+    async fn wait(&mut self, at: u64) -> Option<()> {
+        let Some(samples) = &mut self.samples else { return self.last.changed().await.ok() };
+        tokio::select! {
+            biased;
+            changed = self.last.changed() => changed.ok(),
+            sample = samples.recv() => {
+                self.sample = Some(match sample {
+                    Ok(sample) => sample,
+                    Err(RecvError::Lagged(count)) => {
+                        line(at, Happening::EventsLost { count: Some(count) })
+                    }
+                    Err(RecvError::Closed) => return None,
+                });
+                Some(())
+            }
+        }
+    }
+
+    /// Samples that have come, in one go.
+    fn samples(&mut self) -> Option<Bytes> {
+        let first = self.sample.take()?;
+        let mut lines = BytesMut::from(first);
+        while lines.len() < PORTION
+            && let Some(Ok(more)) = self.samples.as_mut().map(broadcast::Receiver::try_recv)
+        {
+            lines.extend_from_slice(&more);
+        }
+        Some(lines.into())
+    }
+}
 
 /// Somebody who reads events.
 pub struct Reader {
@@ -181,10 +247,13 @@ impl Reader {
             if !portion.is_empty() {
                 return Some(portion);
             }
-            let (last, _) = self.follows.as_mut()?;
+            let follows = self.follows.as_mut()?;
+            if let Some(samples) = follows.samples() {
+                return Some(samples);
+            }
             tokio::select! {
                 biased;
-                changed = last.changed() => changed.ok()?,
+                more = follows.wait(self.at) => more?,
                 () = self.events.0.over.cancelled() => return None,
             }
         }

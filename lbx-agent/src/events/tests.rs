@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use lbx_common::api::{Event, EventType, Happening};
+use lbx_common::api::{Event, EventType, FlowSample, Happening, Protocol};
 use tokio::time::timeout;
 
-use super::{ENTRIES, Events, FOLLOWERS, Reader, TooManyError};
+use super::{ENTRIES, Events, FOLLOWERS, Reader, SAMPLES, TooManyError};
 
 const ALL: BTreeSet<EventType> = BTreeSet::new();
 
@@ -109,4 +109,55 @@ async fn followers_are_limited_and_a_seat_is_free_again() {
     drop(events.read(0, ALL));
     seats.pop();
     assert!(events.follow(None, ALL).is_ok());
+}
+
+fn sample(client_port: u16) -> Happening {
+    Happening::FlowSample(FlowSample {
+        service: "web".to_owned(),
+        listener: "tcp/443".to_owned(),
+        protocol: Protocol::Tcp,
+        client: ([198, 51, 100, 7], client_port).into(),
+        vip: ([203, 0, 113, 80], 443).into(),
+        pool: "web".to_owned(),
+        endpoint: "a".to_owned(),
+        virtual_network: "east".to_owned(),
+        tunnel: "gre".to_owned(),
+        bytes: 60,
+        one_in: 10,
+    })
+}
+
+#[tokio::test]
+async fn samples_are_told_after_the_events_before_them_to_those_who_want_them() {
+    let events = Events::after(0);
+    events.sample(sample(1));
+    let mut all = events.follow(Some(0), ALL).unwrap();
+    let mut alone = events.follow(None, [EventType::FlowSample].into()).unwrap();
+    let mut others = events.follow(None, [EventType::ConfigurationRefused].into()).unwrap();
+    events.record(refused("a"));
+    events.sample(sample(2));
+    events.record(refused("b"));
+    let of = |found: Vec<Event>| found.into_iter().map(|one| (one.number, one.what)).collect::<Vec<_>>();
+    // Nobody followed when the first one was told, and it is not kept.
+    assert_eq!(of(rest(&mut all).await), [(1, refused("a")), (2, refused("b")), (1, sample(2))]);
+    assert_eq!(of(rest(&mut alone).await), [(1, sample(2))]);
+    assert_eq!(of(rest(&mut others).await), [(1, refused("a")), (2, refused("b"))]);
+    assert_eq!(of(rest(&mut events.read(0, ALL)).await), [(1, refused("a")), (2, refused("b"))]);
+    // The sample is not waited for where the agent ends.
+    events.end();
+    assert_eq!(all.more().await, None);
+}
+
+#[tokio::test]
+async fn one_who_is_too_slow_for_samples_is_told_so_and_loses_no_event() {
+    let events = Events::after(0);
+    let mut slow = events.follow(None, ALL).unwrap();
+    events.record(refused("a"));
+    for _ in 0..SAMPLES + 10 {
+        events.sample(sample(1));
+    }
+    let found = rest(&mut slow).await;
+    assert_eq!(found[0].what, refused("a"));
+    assert_eq!((found[1].number, &found[1].what), (1, &lost(Some(10))));
+    assert_eq!(found.len(), SAMPLES + 2);
 }

@@ -10,7 +10,7 @@ use elsa::FrozenVec;
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        ListenerValue, NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SlotLine,
+        ListenerValue, NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SampleRecord, SlotLine,
         TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     api::Prefix,
@@ -212,6 +212,12 @@ impl<M: Memory, R: Remembered> Tables for LiveTables<'_, M, R> {
     fn may_pin(&self) -> bool {
         true
     }
+
+    fn samples(&self) -> bool {
+        false
+    }
+
+    fn tell_sample(&self, _: impl FnOnce(&mut SampleRecord)) {}
 
     fn count_flow(&self, event: Event) {
         self.met.borrow_mut().tracked |= event == Event::Tracked;

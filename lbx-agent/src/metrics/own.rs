@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use lbx_common::api::{EventType, MonitorKind};
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
 use super::page::Page;
 
@@ -38,6 +38,7 @@ const ROUND_TRIP_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025
 /// All that is counted here. The names and labels are constants, which the tests check.
 struct Own {
     events: IntCounterVec,
+    lost_samples: IntCounter,
     probes: IntCounterVec,
     round_trips: Histogram,
     passes: Histogram,
@@ -59,6 +60,11 @@ static OWN: LazyLock<Option<Own>> = LazyLock::new(|| {
     }
     Some(Own {
         events,
+        lost_samples: IntCounter::new(
+            "lbx_flow_samples_lost_total",
+            "Samples of flows that became no event: there were too many, or something of it was removed.",
+        )
+        .ok()?,
         probes: IntCounterVec::new(
             Opts::new("lbx_probes_total", "Probes by type of their monitor, and by what came of them."),
             &["type", "result"],
@@ -116,6 +122,13 @@ pub fn count_event(of_type: EventType) {
     }
 }
 
+/// Counts samples of flows that became no event.
+pub fn count_lost_samples(count: u64) {
+    if let Some(own) = &*OWN {
+        own.lost_samples.inc_by(count);
+    }
+}
+
 /// Counts a pass over the maps.
 pub fn count_pass(took: Duration) {
     if let Some(own) = &*OWN {
@@ -153,6 +166,7 @@ pub fn count_steering(policy: &str) {
 pub(super) fn add_to(page: &Page) -> prometheus::Result<()> {
     let Some(own) = &*OWN else { return Ok(()) };
     page.add(Box::new(own.events.clone()))?;
+    page.add(Box::new(own.lost_samples.clone()))?;
     page.add(Box::new(own.probes.clone()))?;
     page.add(Box::new(own.round_trips.clone()))?;
     page.add(Box::new(own.passes.clone()))?;

@@ -25,7 +25,7 @@ use std::time::Duration;
 pub use changes::{FlowFacts, needs_sweeps, next_deadline_ns, waits_for_flows};
 pub use endpoints::{endpoint_ids, health_of, is_released, share_of, with_health};
 pub use hosts::{address_in, entry_address, known_host};
-pub use peers::known_tunnel;
+pub use peers::{known_tunnel, known_tunnel_id};
 pub use planner::{Environment, NodeFacts, PlanError, plan};
 pub use reach::Reach;
 pub use regions::is_open as regions_change_is_open;

@@ -112,11 +112,16 @@ const fn encap_of(tunnel: &Tunnel) -> Encap {
 
 /// The entry of a tunnel in an image.
 pub fn known_tunnel<'a>(vnet: &Vnet, tunnel: &Tunnel, image: &'a Image) -> Option<&'a TunnelEntry> {
+    image.tunnels.get(&known_tunnel_id(vnet, tunnel, image)?)
+}
+
+/// The id of a tunnel in an image.
+pub fn known_tunnel_id(vnet: &Vnet, tunnel: &Tunnel, image: &Image) -> Option<u32> {
     let encap = encap_of(tunnel);
     let remote = known_host(tunnel.remote, image)?;
     let port = Be16::new(if encap.is_udp() { tunnel.port } else { 0 });
     let key = PeerKey::Peer { remote, encap: encap.number(), port, vni: vnet.vni };
-    image.tunnels.get(&image.peers.get(&key)?.tunnel)
+    Some(image.peers.get(&key)?.tunnel)
 }
 
 /// The entry with next hop and MTU: of the route where it is known, else as they stand in the map.

@@ -8,8 +8,9 @@ use std::{
 use lbx_common::{
     abi::{
         Host, LISTENER_BY_REGION, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY, LISTENER_HAS_RANGE,
-        LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerKey, ListenerValue, ReplyKey,
-        ReplyValue, TRACKING_CLOSING, TRACKING_OPEN, Target, VIP_ECHO, VIP_REJECTS, VipValue, Words,
+        LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_SAMPLED, LISTENER_UNTRACKED, ListenerKey, ListenerValue,
+        ReplyKey, ReplyValue, TRACKING_CLOSING, TRACKING_OPEN, Target, VIP_ECHO, VIP_REJECTS, VipValue,
+        Words,
     },
     api::{ConnectionTracking, Forwarding, Listen, Ports},
     ip::TCP,
@@ -218,7 +219,7 @@ impl Services<'_> {
             let mut value = ListenerValue {
                 target: Target::default(),
                 id,
-                flags: flags(service) | kind,
+                flags: flags(model, service) | kind,
                 first_port: first,
             };
             let gone = self.told_apart.remove(&id).unwrap_or_default();
@@ -334,14 +335,15 @@ fn by_source(target: Target, service: &Service) -> Target {
 }
 
 /// The flags of a service's listeners.
-fn flags(service: &Service) -> u16 {
+fn flags(model: &Model, service: &Service) -> u16 {
     let dsr = if service.forwarding == Forwarding::Dsr { LISTENER_DSR } else { 0 };
     let rejects = if service.reject { LISTENER_REJECTS } else { 0 };
     let policy = if has_policy(service) { LISTENER_HAS_POLICY } else { 0 };
     let keeps = if service.keep { LISTENER_KEEPS } else { 0 };
     let off = service.tracking == ConnectionTracking::Off;
     let untracked = if off { LISTENER_UNTRACKED } else { 0 };
-    dsr | rejects | policy | keeps | untracked
+    let sampled = if model.sampled_one_in == 0 { 0 } else { LISTENER_SAMPLED };
+    dsr | rejects | policy | keeps | untracked | sampled
 }
 
 /// Adds lengths of port blocks to a [`VipValue`] in words.

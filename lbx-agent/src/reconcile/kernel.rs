@@ -10,7 +10,8 @@ use crate::{
     config::model::{Model, Vnet},
     dataplane::{
         ApplyError, AttachError, Attachments, Before, Image, KernelCounters, KernelMemory, KnownRoutes,
-        LoadError, Memory, PinError, Pins, RegionMaps, Remembered, Sizes, apply, diff, load, mend,
+        LoadError, Memory, PinError, Pins, RegionMaps, Remembered, Samples, Sampling, Sizes, apply, diff,
+        load, mend,
     },
     net::{
         NetError, netlink, next_hop,
@@ -71,6 +72,10 @@ pub struct Kernel {
     remembered: Remembered,
     /// Which ways to clients count that programs know.
     pub known_routes: Arc<KnownRoutes>,
+    /// How many packets programs tell of.
+    pub sampling: Sampling,
+    /// Those packets.
+    pub samples: Samples,
     /// Whether there were maps already, whose content counts.
     pub adopted: bool,
     /// Those maps, where they have another layout or size and programs still use them.
@@ -104,6 +109,8 @@ impl Kernel {
             attachments,
             remembered: loaded.remembered,
             known_routes: Arc::new(loaded.known_routes),
+            sampling: loaded.sampling,
+            samples: loaded.samples,
             adopted: loaded.adopted,
             before: loaded.before,
             netlink,

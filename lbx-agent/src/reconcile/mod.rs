@@ -16,6 +16,7 @@ mod pass;
 mod path_mtus;
 mod regions;
 mod reports;
+mod samples;
 mod steering;
 mod sweep;
 mod targets;
@@ -42,6 +43,7 @@ use self::{
     news::Told,
     path_mtus::PathMtus,
     regions::InForce,
+    samples::Sampler,
     steering::Measured,
     targets::{remotes, targets},
     verdicts::Verdicts,
@@ -144,6 +146,7 @@ pub struct Reconciler {
     devices: Devices,
     verdicts: Verdicts,
     regions: InForce,
+    sampler: Sampler,
     outputs: Outputs,
     started: Instant,
     /// What the maps hold: nobody else writes to them.
@@ -188,6 +191,7 @@ impl Reconciler {
             devices: Devices::default(),
             verdicts: Verdicts::default(),
             regions: InForce::new(regions),
+            sampler: Sampler::default(),
             outputs,
             started: Instant::now(),
             image: Image::default(),
@@ -253,6 +257,7 @@ impl Reconciler {
                 Some(message) = inputs.too_big.recv() => {
                     self.path_mtus.learn(&message, &self.model, Instant::now())
                 }
+                () = at(self.sampler.next) => { self.samples_due(); false }
                 () = at(self.next_sweep) => self.sweep(),
                 () = at(self.measured.next_look()) => self.look_at_latencies(),
                 () = at(self.verdicts.pass) => true,

@@ -78,6 +78,8 @@ pub const LISTENER_KEEPS: u16 = 8;
 pub const LISTENER_UNTRACKED: u16 = 16;
 /// Listener flag: clients of some regions have another table; see [`super::ListenerKey::Region`].
 pub const LISTENER_BY_REGION: u16 = 32;
+/// Listener flag: some of the packets that begin a flow are told of.
+pub const LISTENER_SAMPLED: u16 = 64;
 /// Listener flag: it has a range of ports. This and the next say nothing to the pipeline; they tell listeners apart
 /// that begin at the same port.
 pub const LISTENER_HAS_RANGE: u16 = 0x4000;

@@ -11,6 +11,7 @@ mod fragments;
 mod keys;
 mod policy;
 mod regions;
+mod samples;
 mod tracking;
 mod words;
 
@@ -20,10 +21,10 @@ pub use entries::{
     ENDPOINT_CLOSED, ENDPOINT_DOWN, ENDPOINT_FORCED, ENDPOINT_HEALTHY, ENDPOINT_REMOVED, ENDPOINT_SHARE,
     ENDPOINT_SHARE_SHIFT, ENDPOINT_TAKES_NEW, ENDPOINT_TRACKED, ENDPOINT_TUNNELS, ENDPOINT_UNHEALTHY,
     ENDPOINT_USABLE, EndpointEntry, LISTENER_BY_REGION, LISTENER_DSR, LISTENER_HAS_ALL, LISTENER_HAS_POLICY,
-    LISTENER_HAS_RANGE, LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_UNTRACKED, ListenerValue, NODE_HAS_VLANS,
-    NODE_REGIONS_CLOSING, NODE_TRACKS, NodeEntry, PeerValue, REPLY_BY_REGION, ReplyValue, SLOTS_PER_LINE,
-    SlotLine, TUNNEL_DOWN, TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET, TUNNEL_V6, Target, TunnelEntry,
-    VIP_ECHO, VIP_REJECTS, VipValue, VnetEntry,
+    LISTENER_HAS_RANGE, LISTENER_KEEPS, LISTENER_REJECTS, LISTENER_SAMPLED, LISTENER_UNTRACKED,
+    ListenerValue, NODE_HAS_VLANS, NODE_REGIONS_CLOSING, NODE_TRACKS, NodeEntry, PeerValue, REPLY_BY_REGION,
+    ReplyValue, SLOTS_PER_LINE, SlotLine, TUNNEL_DOWN, TUNNEL_HEAD_WORDS, TUNNEL_RESOLVED, TUNNEL_SET,
+    TUNNEL_V6, Target, TunnelEntry, VIP_ECHO, VIP_REJECTS, VipValue, VnetEntry,
 };
 pub use fragments::{FragmentKey, FragmentValue};
 pub use keys::{Host, KeyWords, ListenerKey, PROBE_PLACES, PeerKey, PortBlock, ReplyKey};
@@ -31,6 +32,7 @@ pub use policy::{
     LIST_BITS, PREFIX_ALLOWED, PREFIX_DENIED, PolicyEntry, PrefixV4, PrefixV6, SOURCE_BUCKETS, service_bucket,
 };
 pub use regions::{MAX_REGION_PREFIXES, NO_REGIONS, region_id};
+pub use samples::{SampleRecord, sampling_limit};
 pub use tracking::{
     Affinity, AffinityKey, ENDED_IDLE_NS, FlowKey, HALF_OPEN_ANSWERED, HalfOpen, MAX_TCP_IDLE_SECS,
     MAX_UDP_IDLE_SECS, PINS_PER_BUCKET, Pin, PinBucket, PinRecord, TRACKING_AFFINITY, TRACKING_ALWAYS,
@@ -116,6 +118,12 @@ pub mod map_name {
     pub const ROUTE_TERM: &str = "ROUTE_TERM";
     /// A question to the kernel's FIB, and how many there were, per CPU. Each load of the programs has its own.
     pub const FIB: &str = "FIB";
+    /// How many of 2³² packets that may be told of are. This and the next two: each load of the programs has its own.
+    pub const SAMPLING: &str = "SAMPLING";
+    /// Ring buffer of [`super::SampleRecord`].
+    pub const SAMPLES: &str = "SAMPLES";
+    /// Packets that found no room there, per CPU.
+    pub const SAMPLES_LOST: &str = "SAMPLES_LOST";
     /// The programs of the stages. Each load of the programs has its own.
     pub const STAGES: &str = "STAGES";
 }

@@ -3,16 +3,21 @@
 mod types;
 mod words;
 
+use std::net::SocketAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::types::{EventType, NoSuchEventType};
-use super::{AttachMode, Change, HealthState, LinkState, PoolState, Revision, Role};
+use super::{
+    AttachMode, Change, HealthState, LinkState, PoolState, Protocol, Revision, Role, schema::SocketAddress,
+};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Larger than that of every event before, also of agents before this one. `?since=NUMBER` asks for those after it.
+    /// A sample of a flow has that of the event before it.
     pub number: u64,
     /// When, by the clock of the machine (RFC 3339, UTC, to the millisecond).
     pub time: String,
@@ -149,12 +154,44 @@ pub enum Happening {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mode: Option<AttachMode>,
     },
+    /// A packet on its way to an endpoint, one of many: it opens a TCP connection, or is a UDP datagram. Such samples are
+    /// told to those who follow, and not kept.
+    FlowSample(FlowSample),
     /// Not an event: some are not kept any more, and will not come. The number is that of the last one before them.
     EventsLost {
         /// How many; absent where nobody knows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u64>,
     },
+}
+
+/// A packet on its way to an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FlowSample {
+    /// Name of the service.
+    pub service: String,
+    /// What it listens on, as `tcp/443`.
+    pub listener: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Address and port of the client.
+    #[schemars(with = "SocketAddress")]
+    pub client: SocketAddr,
+    /// The VIP, with the port that the client has called.
+    #[schemars(with = "SocketAddress")]
+    pub vip: SocketAddr,
+    /// Name of the pool.
+    pub pool: String,
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// Name of its virtual network.
+    pub virtual_network: String,
+    /// Name of the tunnel.
+    pub tunnel: String,
+    /// Length of the client's IP packet.
+    pub bytes: u16,
+    /// It is one in so many, about: `node.flow_samples.one_in`.
+    pub one_in: u32,
 }
 
 /// The state of a pool, and of what it follows.
@@ -231,6 +268,7 @@ impl Happening {
             Self::TableChangeBegun { .. } => EventType::TableChangeBegun,
             Self::TableChangeEnded { .. } => EventType::TableChangeEnded,
             Self::InterfaceState { .. } => EventType::InterfaceState,
+            Self::FlowSample(_) => EventType::FlowSample,
             Self::EventsLost { .. } => return None,
         })
     }

@@ -30,7 +30,9 @@ pub use change::{Change, ChangeAction, FieldChange, ListedEndpoint, ListedTunnel
 pub use codes::{Codes, CodesError};
 pub use config::{Collection, Config, ConfigDocument, NoSuchCollection, Revision};
 pub use escaped::{Escaped, EscapedError};
-pub use events::{DrainEnd, Drained, Event, EventType, Happening, NoSuchEventType, PoolCondition};
+pub use events::{
+    DrainEnd, Drained, Event, EventType, FlowSample, Happening, NoSuchEventType, PoolCondition,
+};
 pub use explain::{ExplainReport, ExplainRequest, ExplainVerdict};
 pub use family::Family;
 pub use flows::{DEFAULT_FLOWS, FlowQuery, FlowState, FlowsReport, MAX_FLOWS, PinnedFlow};
@@ -40,7 +42,7 @@ pub use health::{
 };
 pub use listen::{Listen, ListenError, Ports, Protocol};
 pub use monitor::{Method, Monitor, MonitorKind};
-pub use node::{AttachMode, Interface, Limits, Node, Role, Timers, TunnelSource};
+pub use node::{AttachMode, FlowSamples, Interface, Limits, Node, Role, Timers, TunnelSource};
 pub use pool::{Endpoint, EndpointSteering, GroupMonitor, Pool};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{Mistake, Problem};

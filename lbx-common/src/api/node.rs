@@ -37,6 +37,9 @@ pub struct Node {
     /// Where this machine is: to services with `steering_policy: proximity`, clients of no region are here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
+    /// Samples of flows in the stream of events.
+    #[serde(default)]
+    pub flow_samples: FlowSamples,
 }
 
 impl Node {
@@ -44,6 +47,16 @@ impl Node {
     pub fn regions_path(&self) -> Option<PathBuf> {
         self.regions_file.as_ref().map(PathBuf::from)
     }
+}
+
+/// Samples of flows: of TCP packets that open a connection, and of UDP datagrams, on their way to an endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlowSamples {
+    /// One in so many is told of, at random; 0 = none, 1 = each. At most 1,000,000,000.
+    #[serde(default)]
+    #[schemars(range(max = 1_000_000_000))]
+    pub one_in: u32,
 }
 
 /// One network interface.

@@ -2,11 +2,14 @@
 
 use super::{PipelineAddress, drop, refuse::refuse, tracked::ask_for_packet, transmit::into_tunnel};
 use crate::{
-    abi::{ENDPOINT_TUNNELS, EndpointEntry, FragmentKey, FragmentValue, LISTENER_DSR, ListenerValue},
+    abi::{
+        ENDPOINT_TUNNELS, EndpointEntry, FragmentKey, FragmentValue, LISTENER_DSR, LISTENER_SAMPLED,
+        ListenerValue,
+    },
     bytes::Be16,
     encap::encapsulate,
     hash::{flow_hash, scale},
-    ip::{Fragment, Ip, IpAddress},
+    ip::{Fragment, Ip, IpAddress, UDP},
     mss,
     nat::{Delta, End, Header, Socket, translate},
     packet::Packet,
@@ -34,8 +37,12 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables, const FRAGME
     let hash = flow_hash(ip.source, ip.destination, transport.ports, ip.protocol, &node.seed);
     let place = place(tables, listener, ip.source);
     let by = table_hash(place.target, ip.source, hash, &node.seed);
-    let Some((id, _)) = steady(tables, &place, by) else {
-        return ask_for_packet(packet, tables, ip, transport, listener, hash);
+    // Few are, and what tells of them needs room on the stack, so they go the longer way.
+    let sampled = listener.flags & LISTENER_SAMPLED != 0
+        && (transport.flags.is_syn() || ip.protocol == UDP)
+        && tables.samples();
+    let Some((id, _)) = steady(tables, &place, by).filter(|_| !sampled) else {
+        return ask_for_packet(packet, tables, ip, transport, (listener, hash), sampled);
     };
     deliver::<A, P, T, FRAGMENT>(packet, tables, ip, transport, listener, hash, u32::from(id))
 }

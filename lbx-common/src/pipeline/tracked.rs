@@ -1,6 +1,10 @@
 //! Packets of services where a flow may live elsewhere than its hash says: on their way to an endpoint, and back.
 
-use super::{PipelineAddress, drop, inbound::deliver, refuse::refuse};
+use super::{
+    PipelineAddress, drop,
+    inbound::{deliver, tunnel_of},
+    refuse::refuse,
+};
 use crate::{
     abi::{FlowKey, LISTENER_BY_REGION, LISTENER_REJECTS, ListenerValue, REPLY_BY_REGION},
     bytes::Be16,
@@ -57,8 +61,8 @@ pub(super) fn ask_for_packet<A: PipelineAddress, P: Packet, T: Tables>(
     tables: &T,
     ip: &Ip<A>,
     transport: &Transport,
-    listener: &ListenerValue,
-    hash: u32,
+    (listener, hash): (&ListenerValue, u32),
+    sampled: bool,
 ) -> Packed {
     let Some(vip) = ip.destination.host(tables) else { return drop(0, DropReason::Inconsistent) };
     let flow = Flow {
@@ -67,6 +71,7 @@ pub(super) fn ask_for_packet<A: PipelineAddress, P: Packet, T: Tables>(
         listener: *listener,
         more: hash,
         flags: transport.flags.0.into(),
+        sampled: sampled.into(),
         ..Flow::default()
     };
     #[expect(clippy::cast_possible_truncation, reason = "an offset below 8192")]
@@ -108,7 +113,29 @@ pub(super) fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
         return drop(0, DropReason::Malformed);
     };
     let Some(flow) = tables.looked_into() else { return drop(0, DropReason::Inconsistent) };
-    deliver::<A, P, T, true>(packet, tables, &ip, &transport, &flow.listener, flow.more, carry.endpoint)
+    let id = carry.endpoint;
+    let verdict = deliver::<A, P, T, true>(packet, tables, &ip, &transport, &flow.listener, flow.more, id);
+    if flow.sampled != 0 && verdict.is_sent() {
+        tell(tables, &ip, &transport, flow, id);
+    }
+    verdict
+}
+
+/// Tells the agent of a packet that was sent to an endpoint.
+#[inline(always)]
+fn tell<A: PipelineAddress, T: Tables>(tables: &T, ip: &Ip<A>, transport: &Transport, flow: &Flow, id: u32) {
+    let Some(endpoint) = tables.endpoint(id) else { return };
+    let Some(tunnel) = tunnel_of(endpoint, flow.more) else { return };
+    let vnet = endpoint.vnet;
+    tables.tell_sample(|record| {
+        record.client = ip.source.words();
+        record.vip = ip.destination.words();
+        record.ports = [transport.ports.source.0, transport.ports.destination.0];
+        record.length = ip.total_length;
+        (record.protocol, record.v6) = (ip.protocol, u8::from(A::V6));
+        (record.listener, record.endpoint) = (flow.listener.id, id);
+        (record.tunnel, record.vnet) = (tunnel, vnet);
+    });
 }
 
 /// A reply at `at` in a tunnel packet that was admitted: what it proves is learned, then it goes its way.

@@ -9,6 +9,7 @@ use lbx_agent::{
     regions::RegionList,
 };
 use lbx_common::{
+    abi::SampleRecord,
     api::Config,
     packet::SlicePacket,
     pipeline::{self, PUBLIC, UNDERLAY},
@@ -116,6 +117,11 @@ impl HostPipeline {
     /// Id of the endpoint that a client's packet went to since the last question.
     pub fn delivered(&self) -> Option<u32> {
         self.tables.delivered()
+    }
+
+    /// What the agent would be told of the packets since the last question, where it asks for each.
+    pub fn samples(&self) -> Vec<SampleRecord> {
+        self.tables.samples()
     }
 
     /// Forgets what the packets so far left behind: counters, fragments, limits.

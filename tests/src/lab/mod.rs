@@ -27,7 +27,7 @@ use lbx_agent::{
     plan::{Known, endpoint_ids, listener_ids},
 };
 use lbx_common::{
-    abi::{map_name, program_name},
+    abi::{SampleRecord, map_name, program_name},
     api::{Config, ExplainReport, ExplainRequest, Prefix, Traffic},
     reason::DropReason,
     track::Event,
@@ -160,6 +160,7 @@ impl Lab {
         apply(&mut loaded.memory, &mut loaded.counters, &steps)?;
         // As with an agent: what is known of routes must make no difference to any test.
         loaded.known_routes.keep_answers(true);
+        loaded.sampling.set(model.sampled_one_in);
         let mut host = HostPipeline::over(&loaded.memory, &devices);
         host.put_regions(regions);
         let public = devices.public;
@@ -228,6 +229,16 @@ impl Lab {
         let facts = Facts { model: &self.model, image: &self.image, known, regions: Some(&regions) };
         let report = explain::describe(facts, request, &tables, &outcome);
         Ok((outcome, report))
+    }
+
+    /// What the agent was told of the packets since the last question.
+    pub fn samples(&mut self) -> Vec<SampleRecord> {
+        self.loaded.samples.by_ref().collect()
+    }
+
+    /// The same by the pipeline on the host.
+    pub fn samples_on_host(&self) -> Vec<SampleRecord> {
+        self.host.samples()
     }
 
     /// A loaded program.

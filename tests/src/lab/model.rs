@@ -15,7 +15,7 @@ use lbx_agent::{
 use lbx_common::{
     abi::{
         Affinity, AffinityKey, Bucket, EndpointEntry, FlowKey, FragmentKey, FragmentValue, HalfOpen,
-        ListenerValue, NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SlotLine,
+        ListenerValue, NodeEntry, PINS_PER_BUCKET, PinBucket, PinRecord, PolicyEntry, SampleRecord, SlotLine,
         TrackingEntry, TunnelEntry, VnetEntry, Words,
     },
     api::Prefix,
@@ -69,6 +69,7 @@ pub struct ModelTables {
     records: RefCell<BTreeMap<(bool, u32), PinRecord>>,
     clock: Option<u64>,
     delivered: Cell<Option<u32>>,
+    samples: RefCell<Vec<SampleRecord>>,
 }
 
 impl ModelTables {
@@ -105,6 +106,7 @@ impl ModelTables {
             records: RefCell::default(),
             clock: None,
             delivered: Cell::default(),
+            samples: RefCell::default(),
         }
     }
 
@@ -148,6 +150,11 @@ impl ModelTables {
     /// Id of the endpoint that a client's packet went to since the last question.
     pub fn delivered(&self) -> Option<u32> {
         self.delivered.take()
+    }
+
+    /// What the agent would be told of the packets since the last question, where it asks for each.
+    pub fn samples(&self) -> Vec<SampleRecord> {
+        self.samples.take()
     }
 
     /// Forgets what the packets so far left behind.
@@ -285,6 +292,16 @@ impl Tables for ModelTables {
     }
 
     fn count_flow(&self, _: Event) {}
+
+    fn samples(&self) -> bool {
+        true
+    }
+
+    fn tell_sample(&self, fill: impl FnOnce(&mut SampleRecord)) {
+        let mut record = SampleRecord::default();
+        fill(&mut record);
+        self.samples.borrow_mut().push(record);
+    }
 
     fn is_asked<A: IpAddress>(&self, _: A, _: A, _: Ports) -> bool {
         false

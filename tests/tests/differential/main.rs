@@ -25,7 +25,7 @@ const PACKETS: usize = 100_000;
 const BATCH: usize = 2_000;
 
 /// A lab where some endpoints are down, and one service has none left; with services that are the same to all clients,
-/// or not.
+/// or not, and then each flow is sampled.
 fn lab(by_region: bool) -> Lab {
     let mut config = world::config();
     config.monitors.push(Monitor::new("tcp".to_owned()));
@@ -37,6 +37,7 @@ fn lab(by_region: bool) -> Lab {
     down.push((format!("{}-ipv6-nat-tcp", Network::all()[0].name()), "b"));
     if by_region {
         world::tell_regions_apart(&mut config);
+        config.node.flow_samples.one_in = 1;
     }
     let down: Vec<_> = down.iter().map(|(pool, endpoint)| (pool.as_str(), *endpoint)).collect();
     Lab::with_down(&config, &down).unwrap()
@@ -50,7 +51,7 @@ fn seed() -> u64 {
     }
 }
 
-fn compare(lab: &Lab, on: On, frames: &[Vec<u8>], actions: &mut [usize; 3]) {
+fn compare(lab: &mut Lab, on: On, frames: &[Vec<u8>], actions: &mut [usize; 3]) -> usize {
     for (frame, kernel) in frames.iter().zip(lab.run_all(on, frames).unwrap()) {
         let host = lab.run_on_host(on, frame);
         actions[match kernel.action {
@@ -64,29 +65,34 @@ fn compare(lab: &Lab, on: On, frames: &[Vec<u8>], actions: &mut [usize; 3]) {
         assert!(same, "on {on:?}\n{frame:02x?}\nkernel {kernel:02x?}\nhost {host:02x?}");
         assert!(kernel.action != Action::Pass || kernel.frame == *frame, "passed and changed: {frame:02x?}");
     }
+    let samples = lab.samples();
+    assert_eq!(samples, lab.samples_on_host());
+    samples.len()
 }
 
 #[test]
 fn kernel_and_host_agree_on_random_packets() {
-    agree_on_random_packets(&lab(false));
+    assert_eq!(agree_on_random_packets(&mut lab(false)), 0);
 }
 
 #[test]
 fn kernel_and_host_agree_on_random_packets_of_clients_in_regions() {
-    agree_on_random_packets(&lab(true));
+    let sampled = agree_on_random_packets(&mut lab(true));
+    assert!(sampled > PACKETS / 100, "{sampled}");
 }
 
-fn agree_on_random_packets(lab: &Lab) {
+/// Returns how many packets were told of.
+fn agree_on_random_packets(lab: &mut Lab) -> usize {
     let rounds = if lbx_tests::takes_long() { 10 * PACKETS } else { PACKETS } / BATCH;
     let seed = seed();
     // Shown where the test fails.
     println!("LBX_SEED={seed}");
     let mut generator = Generator::new(seed);
-    let mut actions = [0; 3];
+    let (mut actions, mut sampled) = ([0; 3], 0);
     for round in 0..rounds {
         let on = [On::Both, On::Public, On::Underlay, On::Both, On::Probe, On::Arrival][round % 6];
         let frames: Vec<_> = (0..BATCH).map(|_| generator.frame(on)).collect();
-        compare(lab, on, &frames, &mut actions);
+        sampled += compare(lab, on, &frames, &mut actions);
     }
     let drops = lab.all_drops().unwrap();
     assert_eq!(drops, lab.all_drops_on_host());
@@ -101,16 +107,17 @@ fn agree_on_random_packets(lab: &Lab) {
     // The packets are worth something: a fair part takes each way, and they are dropped for many reasons.
     assert!(actions.iter().all(|&count| count > rounds * BATCH / 10), "{actions:?}");
     assert!(reasons.len() >= 12, "{reasons:?}");
+    sampled
 }
 
 #[test]
 fn kernel_and_host_agree_on_every_saved_input() {
-    let lab = lab(true);
+    let mut lab = lab(true);
     let mut actions = [0; 3];
     for target in Target::ALL {
         for input in target.corpus().unwrap() {
             for (on, frame) in target.frames(&input) {
-                compare(&lab, on, &[frame.to_vec()], &mut actions);
+                compare(&mut lab, on, &[frame.to_vec()], &mut actions);
             }
         }
     }
@@ -120,14 +127,14 @@ fn kernel_and_host_agree_on_every_saved_input() {
 
 #[test]
 fn kernel_and_host_agree_on_every_truncation() {
-    let lab = lab(true);
+    let mut lab = lab(true);
     let mut generator = Generator::new(seed());
     let mut actions = [0; 3];
     for round in 0..120 {
         let on = [On::Both, On::Public, On::Underlay, On::Probe, On::Arrival][round % 5];
         let frame = generator.frame(on);
         let cut: Vec<_> = (14..=frame.len().min(260)).map(|length| frame[..length].to_vec()).collect();
-        compare(&lab, on, &cut, &mut actions);
+        compare(&mut lab, on, &cut, &mut actions);
     }
     assert_eq!(lab.all_drops().unwrap(), lab.all_drops_on_host());
 }

@@ -40,7 +40,8 @@ const U32: Form = Whole(4_294_967_295);
 
 /// Every field, by its form.
 const FIELDS: &[(Form, &[&str])] = &[
-    (Object, &["node", "limits", "timers", "node.tunnel_source", "virtual_networks[].probe_source"]),
+    (Object, &["node", "limits", "timers", "node.tunnel_source", "node.flow_samples"]),
+    (Object, &["virtual_networks[].probe_source"]),
     (Object, &["node.location", "regions[].location", "pools[].location"]),
     (Object, &["services[].random_steering", "services[].session_affinity", "services[].rate_limit"]),
     (Objects, &["node.interfaces", "virtual_networks", "virtual_networks[].tunnels", "monitors", "pools"]),
@@ -76,7 +77,14 @@ const FIELDS: &[(Form, &[&str])] = &[
     (U32, &["version", "virtual_networks[].vni", "pools[].minimum_endpoints", "pools[].table_size"]),
     (U32, &["limits.listeners", "limits.endpoints", "limits.tunnels", "limits.virtual_networks"]),
     (U32, &["limits.table_slots", "limits.prefixes", "limits.fragments", "limits.pins", "limits.affinities"]),
-    (U32, &["services[].rate_limit.new_flows_per_second", "services[].rate_limit.per_source"]),
+    (
+        U32,
+        &[
+            "node.flow_samples.one_in",
+            "services[].rate_limit.new_flows_per_second",
+            "services[].rate_limit.per_source",
+        ],
+    ),
     (Share, &["pools[].endpoints[].weight", "services[].random_steering.default_weight"]),
     (Share, &["node.location.latitude", "regions[].location.latitude", "pools[].location.latitude"]),
     (Share, &["node.location.longitude", "regions[].location.longitude", "pools[].location.longitude"]),

@@ -47,6 +47,7 @@ pub fn validate(config: Config) -> Result<Model, Vec<Mistake>> {
         tunnel_source: config.node.tunnel_source,
         limits: config.limits.clone(),
         timers: config.timers.clone(),
+        sampled_one_in: config.node.flow_samples.one_in,
         vnets,
         pools,
         services,

@@ -13,6 +13,8 @@ use super::{Report, Seen, unicast};
 const VERSION: u32 = 1;
 /// `IFNAMSIZ` without its terminating zero.
 const MAX_INTERFACE_NAME: usize = 15;
+/// Fewer samples than these are none.
+const MAX_ONE_IN: u32 = 1_000_000_000;
 
 pub(super) fn check(config: &Config, report: &mut Report) {
     if config.version != VERSION {
@@ -25,6 +27,11 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         && let Err(error) = seed.parse::<SeedSource>()
     {
         report.note("node.hash_seed", error.to_string());
+    }
+    let one_in = config.node.flow_samples.one_in;
+    if one_in > MAX_ONE_IN {
+        let message = format!("found {one_in}, expected 0 (no samples) to {MAX_ONE_IN}");
+        report.note("node.flow_samples.one_in", message);
     }
 }
 

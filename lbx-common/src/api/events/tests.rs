@@ -62,6 +62,12 @@ fn each() -> Vec<(serde_json::Value, &'static str)> {
                    "mode": "native"}),
             "interface eth0 (public) is no-carrier, was up; attached (native)",
         ),
+        (
+            json!({"type": "flow_sample", "service": "web", "listener": "tcp/443", "protocol": "tcp",
+                   "client": "198.51.100.7:40000", "vip": "203.0.113.80:443", "pool": "web", "endpoint": "a",
+                   "virtual_network": "east", "tunnel": "gre", "bytes": 60, "one_in": 1000}),
+            "tcp 198.51.100.7:40000 -> 203.0.113.80:443 (web, tcp/443) to web/a by tunnel east/gre, 60 bytes; one in 1000",
+        ),
     ]
 }
 

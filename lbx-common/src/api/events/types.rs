@@ -18,11 +18,12 @@ pub enum EventType {
     TableChangeBegun,
     TableChangeEnded,
     InterfaceState,
+    FlowSample,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AgentStarted,
         Self::ConfigurationChanged,
         Self::ConfigurationRefused,
@@ -35,6 +36,7 @@ impl EventType {
         Self::TableChangeBegun,
         Self::TableChangeEnded,
         Self::InterfaceState,
+        Self::FlowSample,
     ];
 
     /// Name in the API.
@@ -52,6 +54,7 @@ impl EventType {
             Self::TableChangeBegun => "table_change_begun",
             Self::TableChangeEnded => "table_change_ended",
             Self::InterfaceState => "interface_state",
+            Self::FlowSample => "flow_sample",
         }
     }
 }

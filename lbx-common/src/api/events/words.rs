@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DrainEnd, Drained, Happening, PoolCondition};
+use super::{DrainEnd, Drained, FlowSample, Happening, PoolCondition};
 use crate::api::HealthState;
 
 /// Changes of the configuration that fit into a line.
@@ -76,6 +76,7 @@ impl fmt::Display for Happening {
                     None => f.write_str("; not attached"),
                 }
             }
+            Self::FlowSample(sample) => sample.fmt(f),
             Self::EventsLost { count: Some(count) } => write!(f, "{count} events are not kept any more"),
             Self::EventsLost { count: None } => f.write_str("some events are not kept any more"),
         }
@@ -85,6 +86,21 @@ impl fmt::Display for Happening {
 fn verdict(f: &mut fmt::Formatter<'_>, from: HealthState, to: HealthState, reason: &str) -> fmt::Result {
     write!(f, "is {}, was {}", to.as_str(), from.as_str())?;
     if reason.is_empty() { Ok(()) } else { write!(f, ": {reason}") }
+}
+
+impl fmt::Display for FlowSample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, listener, protocol, client, vip, pool, endpoint, .. } = self;
+        write!(
+            f,
+            "{} {client} -> {vip} ({service}, {listener}) to {pool}/{endpoint} by tunnel {}/{}, {} bytes; one in {}",
+            protocol.as_str(),
+            self.virtual_network,
+            self.tunnel,
+            self.bytes,
+            self.one_in
+        )
+    }
 }
 
 impl fmt::Display for PoolCondition {
