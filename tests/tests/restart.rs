@@ -32,20 +32,22 @@ fn wait_until_probed(agent: &Agent) {
 fn writes_in(trace: &str) -> Vec<&str> {
     let changes = ["BPF_MAP_UPDATE", "BPF_MAP_DELETE", "BPF_MAP_LOOKUP_AND_DELETE"];
     // The table of program stages is made and filled with the programs, before anything uses it; and each load of them
-    // has a word of its own that says which ways to clients count.
+    // has words of its own that say which ways to clients count and what is sampled, and a ring buffer for samples.
     let own = |name: &str| {
         let made = trace.lines().find(|line| line.contains("BPF_MAP_CREATE") && line.contains(name))?;
         Some(made.rsplit_once("= ")?.1.split_once('<')?.0.to_owned())
     };
     let of_own = own("\"STAGES\"").map(|number| format!("map_fd={number}<"));
-    let term = own("\"ROUTE_TERM\"").map(|number| format!(" {number}<"));
+    let mapped: Vec<String> =
+        ["\"ROUTE_TERM\"", "\"SAMPLING\"", "\"SAMPLES\""].into_iter().filter_map(own).collect();
+    let is_own = |line: &str| mapped.iter().any(|number| line.contains(&format!(" {number}<")));
     let is_write = |line: &&str| {
         let is_change = changes.iter().any(|change| line.contains(change));
         is_change && !of_own.as_ref().is_some_and(|own| line.contains(own))
             || line.contains("bpf-map")
                 && line.contains("mmap")
                 && line.contains("PROT_WRITE")
-                && !term.as_ref().is_some_and(|term| line.contains(term))
+                && !is_own(line)
     };
     trace.lines().filter(is_write).collect()
 }

@@ -22,6 +22,7 @@ use std::{
 };
 
 use lbx_common::api::{Encap, HealthState, Monitor};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -29,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// What is probed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TargetKey {
     /// An endpoint, as a member of a pool.
     Endpoint {
@@ -76,6 +77,10 @@ impl TargetKey {
         }
     }
 }
+
+/// What a verdict is about, with source and destination of the probes. The tunnel that an endpoint's probes leave
+/// by is not part of it: the verdict stays when they take another one.
+pub type Probed = (TargetKey, IpAddr, SocketAddr);
 
 /// Something to probe.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,25 +1,17 @@
 //! What probes found out, about endpoints or about tunnels.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use lbx_common::api::HealthState;
 
 use super::{Reconciler, targets::probed};
 use crate::{
-    health::{Observation, TargetKey},
+    health::{Observation, Probed},
     steer::latency::smoothed,
 };
 
 /// Pool and endpoint, or virtual network and tunnel.
 pub type Name = (String, String);
-
-/// What a verdict is about, with source and destination of the probes. The tunnel that an endpoint's probes leave
-/// by is not part of it: the verdict stays when they take another one.
-pub type Probed = (TargetKey, IpAddr, SocketAddr);
 
 /// What probes found out about something.
 pub struct Seen {
@@ -68,7 +60,8 @@ pub struct Findings<K> {
     pub verdicts: BTreeMap<K, HealthState>,
     /// Beside the verdicts, what a person wants to know.
     pub seen: BTreeMap<K, Seen>,
-    probed: BTreeMap<K, Probed>,
+    /// Where everything is probed.
+    pub probed: BTreeMap<K, Probed>,
 }
 
 impl<K> Default for Findings<K> {

@@ -11,6 +11,7 @@ mod findings;
 mod groups;
 mod handle;
 mod kernel;
+mod last_verdicts;
 mod news;
 mod pass;
 mod path_mtus;
@@ -40,6 +41,7 @@ use self::{
     devices::Devices,
     findings::{Findings, Name},
     handle::Command,
+    last_verdicts::Keeping,
     news::Told,
     path_mtus::PathMtus,
     regions::InForce,
@@ -145,6 +147,7 @@ pub struct Reconciler {
     retry: Option<Instant>,
     devices: Devices,
     verdicts: Verdicts,
+    keeping: Keeping,
     regions: InForce,
     sampler: Sampler,
     outputs: Outputs,
@@ -190,6 +193,7 @@ impl Reconciler {
             retry: None,
             devices: Devices::default(),
             verdicts: Verdicts::default(),
+            keeping: Keeping::default(),
             regions: InForce::new(regions),
             sampler: Sampler::default(),
             outputs,
@@ -208,6 +212,9 @@ impl Reconciler {
             tidy: None,
         };
         this.forget_stale_findings();
+        if !this.kernel.adopted {
+            this.recall_verdicts();
+        }
         this.begin_with_regions().await;
         if let Some(before) = &this.kernel.before {
             let wanted = this.plan(&this.model, this.seed, this.regions.list_id(), &before.image())?;
@@ -234,11 +241,11 @@ impl Reconciler {
         let mut watchdog = Watchdog::from_environment();
         loop {
             let again = tokio::select! {
-                () = token.cancelled() => return,
+                () = token.cancelled() => break,
                 () = watchdog.due() => { watchdog.alive(); false }
                 command = inputs.commands.recv() => match command {
                     Some(command) => { self.command(command).await; false }
-                    None => return,
+                    None => break,
                 },
                 Some(observation) = inputs.observations.recv() => {
                     let mut changed = self.observe(&observation);
@@ -257,6 +264,7 @@ impl Reconciler {
                 Some(message) = inputs.too_big.recv() => {
                     self.path_mtus.learn(&message, &self.model, Instant::now())
                 }
+                () = at(self.keeping.next) => { self.keep_verdicts(); false }
                 () = at(self.sampler.next) => { self.samples_due(); false }
                 () = at(self.next_sweep) => self.sweep(),
                 () = at(self.measured.next_look()) => self.look_at_latencies(),
@@ -277,7 +285,7 @@ impl Reconciler {
                         Ok(()) => self.reload().await,
                         Err(error) => {
                             tracing::error!(%error, "changes of the configuration file are no longer seen");
-                            return;
+                            break;
                         }
                     }
                     false
@@ -297,6 +305,7 @@ impl Reconciler {
                 self.publish();
             }
         }
+        self.keep_verdicts();
     }
 
     fn take_next_hop(&mut self, event: NextHopEvent) {

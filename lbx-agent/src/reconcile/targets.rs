@@ -13,13 +13,10 @@ use lbx_common::{
     api::{Family, HealthState},
 };
 
-use super::{
-    Reconciler,
-    findings::{Name, Probed},
-};
+use super::{Reconciler, findings::Name};
 use crate::{
     config::model::{Endpoint, Model, Tunnel, Vnet},
-    health::{Target, TargetKey},
+    health::{Probed, Target, TargetKey},
     plan,
 };
 

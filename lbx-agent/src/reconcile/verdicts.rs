@@ -82,6 +82,7 @@ impl Reconciler {
                 let from = seen.map_or_else(|| self.state_in_kernel(&name), |seen| seen.state);
                 let Some((state, _)) = self.endpoints.take(name, observation) else { return false };
                 if from != state {
+                    self.keeping.soon();
                     self.tell_verdict(pool, endpoint, (from, state), reason);
                 }
                 let now_ns = now_ns();
@@ -101,6 +102,7 @@ impl Reconciler {
                 let Some((state, before)) = self.tunnels.take(key.name(), observation) else { return false };
                 let differs = before != Some(state);
                 if differs {
+                    self.keeping.soon();
                     self.events.record(Happening::TunnelHealth {
                         virtual_network: virtual_network.clone(),
                         tunnel: tunnel.clone(),

@@ -6,6 +6,7 @@
 mod embedded;
 mod file;
 pub mod seed;
+mod verdicts;
 pub mod watched;
 
 use std::{
@@ -17,6 +18,7 @@ use lbx_common::api::{Config, Mistake, Revision};
 
 pub use embedded::Embedded;
 pub use file::ConfigFile;
+pub use verdicts::{LastVerdicts, NoVerdictsError};
 
 /// Why a store cannot be read or written.
 #[derive(Debug, thiserror::Error)]
