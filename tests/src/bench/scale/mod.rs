@@ -27,6 +27,7 @@ pub fn scale(size: Size, tell: &mut dyn FnMut(&str)) -> Result<Figures> {
     figures.extend(process::with_store(&topology, size, tell)?);
     figures.extend(process::with_file(&topology, "dsr", &size.dsr(), tell)?);
     figures.extend(process::with_file(&topology, "nat", &size.nat(), tell)?);
+    figures.extend(process::probes(&topology, size, tell)?);
     drop(far_end);
     Ok(Figures(figures))
 }

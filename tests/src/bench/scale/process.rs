@@ -27,6 +27,8 @@ const HEALTHY_LIMIT: Duration = Duration::from_mins(2);
 const START_TARGET: f64 = 5000.0;
 const MEMORY_TARGET: f64 = 256.0;
 const MAPS_TARGET: f64 = 128.0;
+/// Percent.
+const WHOLE_CPU: f64 = 100.0;
 /// How exactly the time of a store is known.
 const LOOK: Duration = Duration::from_millis(2);
 /// The agent waits for a second without changes before it gives memory back.
@@ -91,6 +93,30 @@ pub fn with_file(
     healthy(&agent, config)?;
     figures.extend(memory(&agent, name)?);
     Ok(figures)
+}
+
+/// Measures an agent whose endpoints are all probed every second: how many probes it makes, and by what of a CPU.
+pub fn probes(topology: &Topology, size: Size, tell: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
+    tell("probes every second");
+    let config = size.each_second();
+    let agent = Agent::new(topology, Source::File)?;
+    agent.write_config(&config)?;
+    agent.start()?;
+    healthy(&agent, &config)?;
+    let all: usize = config.pools.iter().map(|pool| pool.endpoints.len()).sum();
+    let name = format!("{all} endpoints, every second");
+    let (begin, before) = (Instant::now(), successful_probes(&agent)?);
+    let share = processor(&agent, &name, size.watch)?.at_most(WHOLE_CPU);
+    let rate = (successful_probes(&agent)? - before) / begin.elapsed().as_secs_f64();
+    Ok(vec![Figure::new(format!("{name}: successful probes a second"), rate, ""), share])
+}
+
+/// Probes that were answered so far.
+fn successful_probes(agent: &Agent) -> Result<f64> {
+    let page = String::from_utf8(agent.request("GET", "/metrics", &[])?.body)?;
+    let line =
+        page.lines().find_map(|line| line.strip_prefix(r#"lbx_probes_total{result="success",type="tcp"} "#));
+    Ok(line.context("no probes are counted")?.parse()?)
 }
 
 /// Waits until all endpoints take flows. The maps are asked: health by the API would be work for the agent.

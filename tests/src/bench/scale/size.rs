@@ -25,6 +25,8 @@ pub struct Size {
     pub passes: u32,
     /// Time in which the processor is watched.
     pub watch: Duration,
+    /// Pools whose endpoints are all probed every second.
+    pub pools_each_second: u32,
 }
 
 impl Size {
@@ -38,6 +40,7 @@ impl Size {
         verdicts: 200,
         passes: 15,
         watch: Duration::from_secs(10),
+        pools_each_second: 157,
     };
 
     /// Enough to see that each figure comes out.
@@ -50,6 +53,7 @@ impl Size {
         verdicts: 3,
         passes: 1,
         watch: Duration::from_millis(100),
+        pools_each_second: 2,
     };
 
     /// Endpoints in all.
@@ -60,6 +64,12 @@ impl Size {
     /// Services with direct server return that share the pools, all probed through the tunnel of [`WEST`].
     pub fn dsr(self) -> Config {
         self.probed(services(self.services, self.pools, self.members, Forwarding::Dsr))
+    }
+
+    /// The same, with so many endpoints as are to be probed every second.
+    pub fn each_second(self) -> Config {
+        let pools = self.pools_each_second;
+        Self { services: pools, pools, interval: Duration::from_secs(1), ..self }.dsr()
     }
 
     /// Services with address translation. They cannot share a pool, so each has one, and all together have as many
