@@ -39,6 +39,14 @@ pub struct Model {
     pub services: Vec<Service>,
 }
 
+impl Model {
+    /// Names of pools.
+    pub fn pool_names(&self, pools: impl IntoIterator<Item = usize>) -> Vec<String> {
+        let pools = pools.into_iter().filter_map(|pool| self.pools.get(pool));
+        pools.map(|pool| pool.name.clone()).collect()
+    }
+}
+
 /// A virtual network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vnet {

@@ -57,8 +57,7 @@ impl Serving {
 
     /// Their names.
     pub fn names(&self, model: &Model) -> Vec<String> {
-        let pools = self.pools().iter().filter_map(|&pool| model.pools.get(pool));
-        pools.map(|pool| pool.name.clone()).collect()
+        model.pool_names(self.pools().iter().copied())
     }
 
     /// Whether none of a service's own pools gets its flows, but the one that it falls back to.

@@ -28,8 +28,7 @@ impl Reconciler {
         let state = group::verdict(self.members_of(pool, &name).map(|(_, voice, seen)| {
             (voice, seen.map_or_else(|| self.state_before(&name), |seen| seen.state))
         }));
-        let before =
-            self.endpoints.seen.get(&name).map_or_else(|| self.state_in_kernel(&name), |seen| seen.state);
+        let before = self.last_state(&name);
         let heard = self.members_of(pool, &name).find(|(check, ..)| check.monitor.name == member);
         let counts = heard.is_some_and(|(_, voice, _)| voice != Voice::Watches);
         Some(Observation {

@@ -111,18 +111,15 @@ impl Reconciler {
         to: &[String],
         is_last_resort: bool,
     ) -> String {
-        let names = |pools: &mut dyn Iterator<Item = usize>| -> Vec<&str> {
-            pools.filter_map(|pool| Some(self.model.pools.get(pool)?.name.as_str())).collect()
-        };
         let condition = |name: &str| self.told.pools.get(name);
         if is_last_resort {
-            let own = names(&mut service.steering.pools.iter().copied());
+            let own = self.model.pool_names(service.steering.pools.iter().copied());
             let each = own.iter().filter_map(|name| Some(format!("{name}: {}", condition(name)?)));
             return format!("no pool is up ({})", each.collect::<Vec<_>>().join("; "));
         }
-        let own = names(&mut service.steering.all());
+        let own = self.model.pool_names(service.steering.all());
         let mut gone = from.iter().filter(|name| !to.contains(name));
-        if gone.clone().any(|name| !own.contains(&name.as_str())) {
+        if gone.clone().any(|name| !own.contains(name)) {
             return "it has other pools".to_owned();
         }
         let down = gone.find_map(|name| Some((name, condition(name).filter(|now| !now.up)?)));

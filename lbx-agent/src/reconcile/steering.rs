@@ -2,7 +2,10 @@
 //!
 //! Decides nothing itself: [`crate::steer`] does.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use super::{Reconciler, findings::Name};
 use crate::{
@@ -65,8 +68,8 @@ impl Reconciler {
             Some(known) => next().map(|next| known.min(next)),
             None => next(),
         };
-        let orders = &mut self.steered.orders;
-        orders.retain(|name, _| by_latency(&self.model).any(|service| service.name == *name));
+        let names: BTreeSet<&str> = by_latency(&self.model).map(|service| service.name.as_str()).collect();
+        self.steered.orders.retain(|name, _| names.contains(name.as_str()));
     }
 
     /// Begins where the maps are: the pool that has a service's flows goes first until round trips say otherwise.
@@ -81,12 +84,7 @@ impl Reconciler {
             let targets = reach.targets(listeners);
             let table = targets.first().and_then(|(_, target)| self.image.tables.get(&target.line()));
             let Some(&owner) = table.and_then(|table| table.first()) else { continue };
-            let names: Vec<String> = service
-                .steering
-                .pools
-                .iter()
-                .filter_map(|&pool| Some(self.model.pools.get(pool)?.name.clone()))
-                .collect();
+            let names = self.model.pool_names(service.steering.pools.iter().copied());
             let owns = |pool: &String| ids.iter().any(|((of, _), &id)| id == owner && of == pool);
             let (mut order, others): (Vec<_>, Vec<_>) = names.into_iter().partition(owns);
             order.extend(others);
@@ -170,10 +168,7 @@ impl Reconciler {
             if order == pools {
                 continue;
             }
-            let named = |order: &[usize]| -> Vec<String> {
-                order.iter().filter_map(|&pool| Some(self.model.pools.get(pool)?.name.clone())).collect()
-            };
-            let (before, order) = (named(&pools), named(&order));
+            let [before, order] = [pools, order].map(|pools| self.model.pool_names(pools));
             tracing::info!(service = service.name, ?order, ?before, "pools by latency");
             count_steering("dynamic_latency");
             self.steered.orders.insert(service.name.clone(), order);

@@ -78,8 +78,7 @@ impl Reconciler {
             TargetKey::Endpoint { pool, endpoint, .. } => {
                 let name = key.name();
                 let Some(&id) = self.ids.get(&name) else { return false };
-                let seen = self.endpoints.seen.get(&name);
-                let from = seen.map_or_else(|| self.state_in_kernel(&name), |seen| seen.state);
+                let from = self.last_state(&name);
                 let Some((state, _)) = self.endpoints.take(name, observation) else { return false };
                 if from != state {
                     self.keeping.soon();

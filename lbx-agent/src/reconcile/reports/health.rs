@@ -61,7 +61,6 @@ impl Reconciler {
     fn service_health(&self, service: &Service) -> ServiceHealth {
         let pools = pools_named(&self.model, self.known(), &self.image);
         let serving = pools.serving(service);
-        let name = |pool: usize| self.model.pools.get(pool).map(|pool| pool.name.clone());
         let mut serve = serving.pools().to_vec();
         let mut regions = Vec::new();
         for (&id, region) in &service.steering.regions {
@@ -69,7 +68,7 @@ impl Reconciler {
             serve.extend(serving.pools());
             regions.push(RegionServing {
                 region: region.name.clone(),
-                pools: region.pools.iter().filter_map(|&pool| name(pool)).collect(),
+                pools: self.model.pool_names(region.pools.iter().copied()),
                 serving: serving.names(&self.model),
                 fallback: serving.is_last_resort(service),
             });
@@ -78,7 +77,7 @@ impl Reconciler {
         ServiceHealth {
             service: service.name.clone(),
             serving: serving.names(&self.model),
-            standby: service.steering.all().filter(|pool| !serve.contains(pool)).filter_map(name).collect(),
+            standby: self.model.pool_names(service.steering.all().filter(|pool| !serve.contains(pool))),
             fallback: serving.is_last_resort(service),
             regions,
         }
@@ -120,9 +119,7 @@ impl Reconciler {
         if pool.checks.is_empty() {
             return HealthState::Healthy;
         }
-        // Before its first probe an endpoint is as the agent found it in the kernel.
-        let name = (pool.name.clone(), endpoint.name.clone());
-        self.endpoints.seen.get(&name).map_or_else(|| self.state_in_kernel(&name), |seen| seen.state)
+        self.last_state(&(pool.name.clone(), endpoint.name.clone()))
     }
 
     fn endpoint_health(&self, pool: &Pool, endpoint: &Endpoint) -> EndpointHealth {
@@ -177,6 +174,11 @@ impl Reconciler {
             }
         }
         healths
+    }
+
+    /// The verdict on an endpoint that is probed: before the first probe it is as the agent found it in the kernel.
+    pub(in super::super) fn last_state(&self, name: &(String, String)) -> HealthState {
+        self.endpoints.seen.get(name).map_or_else(|| self.state_in_kernel(name), |seen| seen.state)
     }
 
     pub(in super::super) fn state_in_kernel(&self, name: &(String, String)) -> HealthState {
