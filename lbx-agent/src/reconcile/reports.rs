@@ -56,11 +56,11 @@ impl Reconciler {
     }
 
     fn read_counters(&self) -> Result<StatsReport, CountersError> {
-        let image = Image::observe(&self.kernel.memory);
-        let listeners = listener_ids(&image);
+        let image = &self.image;
+        let listeners = listener_ids(image);
         let mut report = StatsReport::default();
         for service in &self.model.services {
-            let traffic = self.service_traffic(service, known_host(service.address, &image), &listeners)?;
+            let traffic = self.service_traffic(service, known_host(service.address, image), &listeners)?;
             report.services.push(ServiceStats { service: service.name.clone(), traffic });
         }
         for pool in &self.model.pools {
@@ -75,7 +75,7 @@ impl Reconciler {
                 });
             }
         }
-        let names = self.vnet_names(&image);
+        let names = self.vnet_names(image);
         for id in [0].into_iter().chain(image.vnets.keys().copied()) {
             let name = names.get(&id).copied();
             for number in 0..MAX_REASONS {
@@ -116,7 +116,6 @@ impl Reconciler {
     }
 
     pub(super) async fn status_report(&self) -> StatusReport {
-        let image = Image::observe(&self.kernel.memory);
         let mut interfaces = Vec::new();
         for interface in &self.model.interfaces {
             let (link, mode) = self.kernel.link(&interface.name).await;
@@ -139,9 +138,9 @@ impl Reconciler {
             adopted: self.kernel.adopted,
             map_writes: self.kernel.memory.writes(),
             interfaces,
-            tunnels: self.tunnels(&image),
-            maps: fill(&image, &self.sweeper.found, &Sizes::new(&self.model.limits)),
-            changes: self.changes(&image),
+            tunnels: self.tunnels(&self.image),
+            maps: fill(&self.image, &self.sweeper.found, &Sizes::new(&self.model.limits)),
+            changes: self.changes(&self.image),
             regions: self.regions_status(),
         }
     }

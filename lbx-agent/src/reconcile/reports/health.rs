@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::model::{Endpoint, Pool, Service},
-    dataplane::{Image, MapId, Memory},
+    dataplane::{MapId, Memory},
     plan::{health_of, is_released, known_tunnel, pools_named, share_of},
     steer::connections::WHOLE,
 };
@@ -147,13 +147,12 @@ impl Reconciler {
 
     /// Health of the tunnels with a monitor.
     fn tunnel_healths(&self) -> Vec<TunnelHealth> {
-        let image = Image::observe(&self.kernel.memory);
         let mut healths = Vec::new();
         for vnet in &self.model.vnets {
             for tunnel in &vnet.tunnels {
                 let Some(probe) = &tunnel.probe else { continue };
                 let seen = self.tunnels.seen.get(&(vnet.name.clone(), tunnel.name.clone()));
-                let in_kernel = known_tunnel(vnet, tunnel, &image).map_or(0, |entry| entry.flags);
+                let in_kernel = known_tunnel(vnet, tunnel, &self.image).map_or(0, |entry| entry.flags);
                 let state = match seen {
                     _ if !tunnel.enabled => HealthState::Disabled,
                     Some(seen) => seen.state,
