@@ -6,8 +6,8 @@
 //! no configuration.
 
 use lbx_common::api::{
-    Config, Endpoint, GroupMonitor, Interface, Limits, Location, Mistake, Monitor, Node, Pool, ProbeSource,
-    RandomSteering, RateLimit, Region, Service, SessionAffinity, Timers, Tunnel, TunnelSource,
+    Config, Endpoint, FlowSamples, GroupMonitor, Interface, Limits, Location, Mistake, Monitor, Node, Pool,
+    ProbeSource, RandomSteering, RateLimit, Region, Service, SessionAffinity, Timers, Tunnel, TunnelSource,
     VirtualNetwork,
 };
 use serde::de::DeserializeOwned;
@@ -121,6 +121,7 @@ shapes! {
     Node: {}, {};
     Interface: {"name": "a", "role": "both"}, {};
     TunnelSource: {}, {};
+    FlowSamples: {}, {};
     Limits: {}, {};
     Timers: {}, {};
     VirtualNetwork: {"name": "a", "vni": 1}, {};
@@ -165,8 +166,9 @@ impl Decoder {
         let interfaces = self.list(&mut fields, path, "interfaces", Self::object);
         let tunnel_source = self.child(&mut fields, path, "tunnel_source", Self::object);
         let location = self.optional(&mut fields, path, "location");
+        let flow_samples = self.child(&mut fields, path, "flow_samples", Self::object);
         let node: Node = self.object(Value::Object(fields), path)?;
-        Some(Node { interfaces, tunnel_source, location, ..node })
+        Some(Node { interfaces, tunnel_source, location, flow_samples, ..node })
     }
 
     fn region(&mut self, value: Value, path: &str) -> Option<Region> {
