@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod binaries;
 mod bpf;
 mod build;
 mod fmt_check;

@@ -4,14 +4,16 @@
 //! sums up the tests of all binaries.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use crate::binaries;
 use crate::bpf;
 use crate::privilege::{Privilege, sudo_is_silent};
 use crate::process;
@@ -95,20 +97,49 @@ fn tests(workspace: &Workspace, args: &Args, tally: &mut Tally) -> Result<bool> 
     let skip_file = workspace.host_target.join(format!("skipped-{}.txt", std::process::id()));
     fs::write(&skip_file, "").with_context(|| format!("cannot write {}", skip_file.display()))?;
 
-    let mut cargo = process::host_cargo();
-    cargo.current_dir(&workspace.root);
-    cargo.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env(SKIP_FILE, &skip_file);
-    run_as_root(&mut cargo)?;
-    if args.long {
-        cargo.env("LBX_LONG", "1");
+    let cargo_test = || {
+        let mut cargo = process::host_cargo();
+        cargo.current_dir(&workspace.root).args(["test", "--locked", "--workspace"]);
+        cargo
+    };
+    let runner = runner();
+    let set_up = |command: &mut Command| {
+        command.env(SKIP_FILE, &skip_file);
+        if args.long {
+            command.env("LBX_LONG", "1");
+        }
+        command.args(&args.filter);
+    };
+    let command = |program: &Path| {
+        let mut words = runner.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = process::command(words.next().unwrap_or_default());
+        command.args(words);
+        set_up(&mut command);
+        command.env("RUST_TEST_THREADS", "1").args(&args.extra);
+        command
+    };
+    let mut failed = Vec::new();
+    binaries::run(binaries::build(cargo_test())?, command, |binary, printed, held| {
+        println!("     Running {}\n{printed}", binary.name);
+        let before = tally.failed;
+        printed.lines().for_each(|line| tally.add_line(line));
+        if !held {
+            failed.push(binary.again.clone());
+            // It may have died before it could say how its tests ended.
+            tally.failed = tally.failed.max(before + 1);
+        }
+    });
+    let mut examples = cargo_test();
+    examples.args(["--no-fail-fast", "--doc", "--"]);
+    set_up(&mut examples);
+    eprintln!("==> test ({})", process::line(&examples));
+    let before = tally.failed;
+    if !counted(examples, tally)? {
+        failed.push("cargo test --workspace --doc".to_owned());
+        tally.failed = tally.failed.max(before + 1);
     }
-    cargo.arg("--").args(&args.filter).args(&args.extra);
-    eprintln!("==> test ({})", process::line(&cargo));
-    let status = counted(cargo, tally)?;
-
-    if !status && tally.failed == 0 {
-        // A test binary died before it could say how its tests ended.
-        tally.failed = 1;
+    for again in &failed {
+        eprintln!("error: tests failed; to run them again: {again}");
     }
     let skipped = take_lines(&skip_file)?;
     tally.skip_passed(u64::try_from(skipped.len())?);
@@ -119,28 +150,22 @@ fn tests(workspace: &Workspace, args: &Args, tally: &mut Tally) -> Result<bool> 
     if must_run {
         eprintln!("error: in CI (the variable CI is set) a test that cannot run has failed");
     }
-    Ok(status && !must_run)
+    Ok(failed.is_empty() && !must_run)
 }
 
-/// Network namespaces and kernel programs need root.
-fn run_as_root(cargo: &mut Command) -> Result<()> {
+/// What a test binary is run by: network namespaces and kernel programs need root.
+fn runner() -> &'static [&'static str] {
     match Privilege::now() {
-        Privilege::Root => {}
-        Privilege::Sudo if sudo_is_silent() => {
-            // Cargo starts each test binary through the runner of the host's target.
-            let version = process::output(process::command("rustc").arg("-vV"))?;
-            let Some(host) = version.lines().find_map(|line| line.strip_prefix("host: ")) else {
-                bail!("`rustc -vV` names no host:\n{version}");
-            };
-            let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
-            cargo.env(variable, "sudo -n --preserve-env --");
+        Privilege::Root => &[],
+        Privilege::Sudo if sudo_is_silent() => &["sudo", "-n", "--preserve-env", "--"],
+        Privilege::Sudo | Privilege::None => {
+            eprintln!(
+                "warning: the network tests need root: as this user they are skipped or fail. Run this as root, or \
+                 with a sudo that asks for no password."
+            );
+            &[]
         }
-        Privilege::Sudo | Privilege::None => eprintln!(
-            "warning: the network tests need root: as this user they are skipped or fail. Run this as root, or \
-             with a sudo that asks for no password."
-        ),
     }
-    Ok(())
 }
 
 /// Passes the output through line by line, and counts the results in it; false when cargo failed.
