@@ -93,7 +93,7 @@ fn schemathesis_finds_the_api_as_it_is_documented() {
     let mut command: Command = topology.lbx.command(schemathesis());
     command.current_dir(agent.directory()).arg("--config-file").arg(files.join("schemathesis.toml"));
     command.args(["run", &format!("{url}/v1/openapi.json"), "--url", &url, "--seed", "6", "--no-color"]);
-    command.args(["--max-examples", if takes_long() { "100" } else { "5" }]);
+    command.args(["--max-examples", if takes_long() { "100" } else { "3" }]);
     command.env("SCHEMATHESIS_HOOKS", files.join("hooks.py")).env("LBX_URL", &url).env("LBX_CALLS", &calls);
     let end = finish(&mut command, if takes_long() { LONG_PATIENCE } else { PATIENCE }).unwrap();
     println!("{}\n{}", end.stdout, end.stderr);

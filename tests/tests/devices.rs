@@ -139,7 +139,7 @@ fn an_interface_that_gets_another_name_is_another_interface() {
     let has_program = |device: &str| topology.lbx.ip(&format!("link show {device}")).unwrap().contains("xdp");
     rename(PUBLIC_DEVICE, "old0");
     wait_for(&agent, PUBLIC_DEVICE, LinkState::Missing, None);
-    assert!(!has_program("old0"));
+    wait::until("it is let go of", PATIENCE, || Ok((!has_program("old0")).then_some(()))).unwrap();
     rename("spare0", PUBLIC_DEVICE);
     wait_for(&agent, PUBLIC_DEVICE, LinkState::Down, Some(AttachMode::Native));
 

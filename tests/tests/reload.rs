@@ -93,7 +93,7 @@ fn a_thousand_changed_objects_are_in_force_within_seconds_and_no_request_fails()
         done.store(true, Ordering::Relaxed);
         for asked in asking {
             let (asked, failed) = asked.join().unwrap();
-            assert_eq!(failed, None, "{}", agent.log());
+            assert_eq!(failed, None, "{}\n{}", topology.resets(), agent.log());
             assert!(asked > 50, "{asked} requests");
         }
         times

@@ -16,6 +16,7 @@ mod far_end;
 mod leaks;
 mod plan;
 mod plugs;
+mod resets;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
