@@ -117,13 +117,13 @@ fn one_in_so_many_is_about_that_and_none_is_none() {
         }
     };
     send(FLOWS);
-    // Binomial: 200 expected, with a standard deviation below 14. Seven of them fail once in 10¹¹.
-    let [told, lost] = counts(&agent);
-    assert!((102..298).contains(&(told + lost)), "{told} told, {lost} lost of {FLOWS}");
-
-    // Turned off while packets flow.
+    // What programs told before they are told to stop counts.
     agent.change(&config, PATIENCE).unwrap();
     let before = counts(&agent);
+    let [told, lost] = before;
+    // Binomial: 200 expected, with a standard deviation below 14. Seven of them fail once in 10¹¹.
+    assert!((102..298).contains(&(told + lost)), "{told} told, {lost} lost of {FLOWS}");
+
     send(FLOWS / 10);
     assert_eq!(counts(&agent), before);
     // And on again: what was told before is not told again.

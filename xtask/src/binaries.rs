@@ -1,4 +1,4 @@
-//! Test binaries: which there are, and two of them at a time. Most tests wait for something, and where one binary comes
+//! Test binaries: which there are, and one more of them at a time than there are processors. Most tests wait for something, and where one binary comes
 //! after the other, its last tests leave a processor idle.
 
 use std::io::{self, BufReader, Read as _};
@@ -11,9 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Message, TargetKind};
 
 use crate::process;
-
-/// Binaries that run at the same time, each with one test at a time.
-const AT_ONCE: usize = 2;
 
 /// A test binary.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,8 +78,10 @@ pub fn run(
             (*ended)(&binary, &printed, held);
         }
     };
+    // Each runs one test at a time, and that one mostly waits.
+    let at_once = thread::available_parallelism().map_or(2, |processors| processors.get() + 1);
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..at_once {
             scope.spawn(work);
         }
     });
