@@ -22,18 +22,17 @@ use crate::{
 
 /// What is known from before, and from now on.
 pub trait Known {
-    /// Whether the kernel already sends flows to an endpoint, from before the agent started; `None` = it does not
-    /// know the endpoint.
-    fn endpoint_is_up(&self, name: &Name) -> Option<bool>;
+    /// What the kernel knows of an endpoint, from before the agent started.
+    fn endpoint_state(&self, name: &Name) -> HealthState;
     /// Whether a tunnel is out, by its monitor's last verdict.
     fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool;
 }
 
 /// What the maps say; the verdicts are in them.
 impl Known for Reconciler {
-    fn endpoint_is_up(&self, name: &Name) -> Option<bool> {
-        let id = self.ids.get(name)?;
-        Some(plan::health_of(self.image.endpoints.get(id)?) == HealthState::Healthy)
+    fn endpoint_state(&self, name: &Name) -> HealthState {
+        let entry = self.ids.get(name).and_then(|id| self.image.endpoints.get(id));
+        entry.map_or(HealthState::Unknown, plan::health_of)
     }
 
     fn tunnel_is_down(&self, vnet: &Vnet, tunnel: &Tunnel) -> bool {
@@ -58,7 +57,7 @@ fn endpoints(model: &Model, known: &impl Known) -> Vec<Target> {
             let Some(first) = endpoint.probes.first() else { continue };
             let Some(source) = vnet.probe_source.of(Family::of(first.ip())) else { continue };
             let (place, other) = ways_to(endpoint, vnet, known);
-            let up = known.endpoint_is_up(&(pool.name.clone(), endpoint.name.clone())).unwrap_or(false);
+            let before = known.endpoint_state(&(pool.name.clone(), endpoint.name.clone()));
             targets.extend(pool.checks.iter().zip(&endpoint.probes).map(|(check, &address)| Target {
                 key: TargetKey::Endpoint {
                     pool: pool.name.clone(),
@@ -71,7 +70,12 @@ fn endpoints(model: &Model, known: &impl Known) -> Vec<Target> {
                 place,
                 other,
                 monitor: check.monitor.clone(),
-                initial: if up { HealthState::Healthy } else { HealthState::Unknown },
+                // One monitor of several may not have said that it is unhealthy.
+                initial: if before == HealthState::Unhealthy && check.voice.is_some() {
+                    HealthState::Unknown
+                } else {
+                    before
+                },
             }));
         }
     }
@@ -153,8 +157,8 @@ pub fn probed(model: &Model) -> AllProbed {
 struct Nothing;
 
 impl Known for Nothing {
-    fn endpoint_is_up(&self, _: &Name) -> Option<bool> {
-        None
+    fn endpoint_state(&self, _: &Name) -> HealthState {
+        HealthState::Unknown
     }
 
     fn tunnel_is_down(&self, _: &Vnet, _: &Tunnel) -> bool {
