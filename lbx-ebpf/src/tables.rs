@@ -303,22 +303,13 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn verdict<A: IpAddress>(&self, list: u32, [first, second]: [u64; 2]) -> Option<u32> {
-        // As half words in memory order, so that they are written as such; those of IPv4 fill one.
-        let (a, b) = (first as u32, (first >> 32) as u32);
-        if !A::V6 {
-            return prefixes::verdict_v4([list, a]);
-        }
-        prefixes::verdict_v6([list, a, b, second as u32, (second >> 32) as u32])
+    fn verdict<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32> {
+        prefixes::verdict::<A>(list, address)
     }
 
     #[inline(always)]
-    fn region<A: IpAddress>(&self, list: u32, [first, second]: [u64; 2]) -> Option<u32> {
-        let (a, b) = (first as u32, (first >> 32) as u32);
-        if !A::V6 {
-            return prefixes::region_v4([list, a]);
-        }
-        prefixes::region_v6([list, a, b, second as u32, (second >> 32) as u32])
+    fn region<A: IpAddress>(&self, list: u32, address: [u64; 2]) -> Option<u32> {
+        prefixes::region::<A>(list, address)
     }
 
     #[inline(always)]

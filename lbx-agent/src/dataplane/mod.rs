@@ -19,6 +19,7 @@ mod regions;
 mod renew;
 mod routes;
 mod samples;
+mod word;
 
 pub use attach::{AttachError, Attachments, Waiting};
 pub use buckets::{Full, buckets_for, mend};

@@ -2,37 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
-use aya::{
-    Ebpf,
-    maps::{Map, MapData, MapError},
-};
+use aya::Ebpf;
 use lbx_common::{abi::map_name, routes::RouteTerm};
-use nix::{
-    sys::mman::ProtFlags,
-    time::{ClockId, clock_getres},
-};
+use nix::time::{ClockId, clock_getres};
 
-use super::{
-    mapped::Region,
-    programs::{LoadError, explain},
-};
+use super::{programs::LoadError, word::Word};
 
 /// The word that says it, of the programs that were loaded with it. No answer counts before [`Self::keep_answers`].
-pub struct KnownRoutes {
-    word: Region,
-    /// The programs are loaded with its descriptor.
-    _map: MapData,
-}
+pub struct KnownRoutes(Word);
 
 impl KnownRoutes {
     /// That of loaded programs.
     pub(super) fn of(programs: &mut Ebpf) -> Result<Self, LoadError> {
-        let Some(Map::Array(data)) = programs.take_map(map_name::ROUTE_TERM) else {
-            return Err(LoadError::NoObject);
-        };
-        let word = Region::map(&data, 1, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
-            .map_err(|error| explain(MapError::IoError(error).into()))?;
-        Ok(Self { word, _map: data })
+        Ok(Self(Word::of(programs, map_name::ROUTE_TERM)?))
     }
 
     /// From now on answers count for a second, whoever may live or die, or not at all.
@@ -47,7 +29,7 @@ impl KnownRoutes {
     }
 
     fn change(&self, change: impl Fn(RouteTerm) -> RouteTerm) {
-        for word in self.word.words() {
+        if let Some(word) = self.0.get() {
             let next = |term| Some(change(RouteTerm(term)).0);
             let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         }
