@@ -60,8 +60,7 @@ pub struct Findings<K> {
     pub verdicts: BTreeMap<K, HealthState>,
     /// Beside the verdicts, what a person wants to know.
     pub seen: BTreeMap<K, Seen>,
-    /// Where everything is probed.
-    pub probed: BTreeMap<K, Probed>,
+    probed: BTreeMap<K, Probed>,
 }
 
 impl<K> Default for Findings<K> {
@@ -113,6 +112,29 @@ impl<K: Ord + Clone> Findings<K> {
         let state = observation.state;
         let counts = self.note(&name, observation) && state != HealthState::Unknown;
         counts.then(|| (state, self.verdicts.insert(name, state)))
+    }
+}
+
+impl Findings<Name> {
+    /// Takes verdicts over on what is probed just so. Returns on how many.
+    pub fn recall(&mut self, verdicts: &[(Probed, HealthState)]) -> usize {
+        let mut count = 0;
+        for (probed, state) in verdicts {
+            let name = probed.0.name();
+            if self.probed(&name) == Some(probed) {
+                self.verdicts.insert(name, *state);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Everything that has a verdict, or had one before, with that.
+    pub fn all(&self, before: impl Fn(&Name) -> HealthState) -> impl Iterator<Item = (Probed, HealthState)> {
+        let states = self.probed.iter().map(move |(name, probed)| {
+            (probed.clone(), self.verdicts.get(name).copied().unwrap_or_else(|| before(name)))
+        });
+        states.filter(|(_, state)| matches!(state, HealthState::Healthy | HealthState::Unhealthy))
     }
 }
 

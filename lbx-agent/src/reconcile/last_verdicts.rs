@@ -4,11 +4,8 @@ use std::time::{Duration, Instant};
 
 use lbx_common::api::HealthState;
 
-use super::{
-    Reconciler,
-    findings::{Findings, Name},
-};
-use crate::{health::Probed, store::LastVerdicts};
+use super::Reconciler;
+use crate::store::LastVerdicts;
 
 /// Time from a verdict that is another one to the file that has it. Many may come at once, and again.
 const SOON: Duration = Duration::from_secs(5);
@@ -63,28 +60,5 @@ impl Reconciler {
             tracing::warn!(%error, "cannot keep the last verdicts in {dir}: after a start of this machine, endpoints \
                                     wait for their first probes");
         }
-    }
-}
-
-impl Findings<Name> {
-    /// Takes verdicts over on what is probed just so. Returns on how many.
-    fn recall(&mut self, verdicts: &[(Probed, HealthState)]) -> usize {
-        let mut count = 0;
-        for (probed, state) in verdicts {
-            let name = probed.0.name();
-            if self.probed(&name) == Some(probed) {
-                self.verdicts.insert(name, *state);
-                count += 1;
-            }
-        }
-        count
-    }
-
-    /// Everything that has a verdict, or had one before, with that.
-    fn all(&self, before: impl Fn(&Name) -> HealthState) -> impl Iterator<Item = (Probed, HealthState)> {
-        let states = self.probed.iter().map(move |(name, probed)| {
-            (probed.clone(), self.verdicts.get(name).copied().unwrap_or_else(|| before(name)))
-        });
-        states.filter(|(_, state)| matches!(state, HealthState::Healthy | HealthState::Unhealthy))
     }
 }

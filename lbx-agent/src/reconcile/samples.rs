@@ -1,7 +1,7 @@
 //! Samples of flows: what the programs tell of some packets, put into names for those who follow the events.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -15,8 +15,6 @@ use lbx_common::{
 
 use super::{Reconciler, findings::Name};
 use crate::{
-    config::model::Model,
-    dataplane::Image,
     metrics::own::count_lost_samples,
     plan::{known_host, known_tunnel_id, listener_identity, listener_ids},
 };
@@ -69,36 +67,30 @@ impl Reconciler {
 
     /// Reads what there is.
     pub(super) fn take_samples(&mut self) {
-        let Sampler { one_in, next: Some(_), left, names, .. } = &mut self.sampler else { return };
-        let mut lost = 0;
-        for record in self.kernel.samples.by_ref().take(READ) {
-            if *left == 0 {
-                lost += 1;
-                continue;
-            }
-            *left -= 1;
-            let names = names.get_or_insert_with(|| Names::of(&self.model, &self.image, &self.ids));
-            match names.sample(&record, *one_in) {
+        if self.sampler.next.is_none() {
+            return;
+        }
+        let records: Vec<SampleRecord> = self.kernel.samples.by_ref().take(READ).collect();
+        if records.is_empty() {
+            return;
+        }
+        let names = self.sampler.names.take().unwrap_or_else(|| self.names_in_samples());
+        let told = records.len().min(self.sampler.left);
+        self.sampler.left -= told;
+        let mut lost = (records.len() - told) as u64;
+        for record in records.iter().take(told) {
+            match names.sample(record, self.sampler.one_in) {
                 Some(sample) => self.events.sample(Happening::FlowSample(sample)),
                 // Something of it was removed since.
                 None => lost += 1,
             }
         }
+        self.sampler.names = Some(names);
         count_lost_samples(lost);
     }
-}
 
-/// What numbers in a record stand for.
-struct Names {
-    /// Service, and what it listens on.
-    listeners: HashMap<u32, (String, String)>,
-    endpoints: HashMap<u32, Name>,
-    tunnels: HashMap<u32, String>,
-    vnets: HashMap<u32, String>,
-}
-
-impl Names {
-    fn of(model: &Model, image: &Image, ids: &BTreeMap<Name, u16>) -> Self {
+    fn names_in_samples(&self) -> Names {
+        let (model, image) = (&self.model, &self.image);
         let by_identity = listener_ids(image);
         let mut listeners = HashMap::new();
         for service in &model.services {
@@ -112,19 +104,26 @@ impl Names {
         let all = model.vnets.iter().flat_map(|vnet| vnet.tunnels.iter().map(move |one| (vnet, one)));
         let tunnels = all
             .filter_map(|(vnet, tunnel)| Some((known_tunnel_id(vnet, tunnel, image)?, tunnel.name.clone())));
-        let names: HashMap<u32, &str> =
-            model.vnets.iter().map(|vnet| (vnet.vni, vnet.name.as_str())).collect();
-        let vnets = image.vnets.iter();
-        Self {
+        let vnets = self.vnet_names(image).into_iter();
+        Names {
             listeners,
-            vnets: vnets
-                .filter_map(|(&id, entry)| Some((id, (*names.get(&entry.vni)?).to_owned())))
-                .collect(),
-            endpoints: ids.iter().map(|(name, &id)| (u32::from(id), name.clone())).collect(),
+            endpoints: self.ids.iter().map(|(name, &id)| (u32::from(id), name.clone())).collect(),
             tunnels: tunnels.collect(),
+            vnets: vnets.map(|(id, name)| (id, name.to_owned())).collect(),
         }
     }
+}
 
+/// What numbers in a record stand for.
+struct Names {
+    /// Service, and what it listens on.
+    listeners: HashMap<u32, (String, String)>,
+    endpoints: HashMap<u32, Name>,
+    tunnels: HashMap<u32, String>,
+    vnets: HashMap<u32, String>,
+}
+
+impl Names {
     /// A record in names; `None` where something has none any more.
     fn sample(&self, record: &SampleRecord, one_in: u32) -> Option<FlowSample> {
         let (service, listener) = self.listeners.get(&record.listener)?.clone();
