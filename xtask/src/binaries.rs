@@ -10,8 +10,6 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Message, TargetKind};
 
-use crate::process;
-
 /// A test binary.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Binary {
@@ -72,7 +70,7 @@ pub fn run(
             command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir);
             let (printed, held) = match output(command) {
                 Ok(output) => output,
-                Err(error) => (format!("error: {}: {error:#}\n", process_name(&binary)), false),
+                Err(error) => (format!("error: {}: {error:#}\n", binary.program.display()), false),
             };
             let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
             (*ended)(&binary, &printed, held);
@@ -87,12 +85,8 @@ pub fn run(
     });
 }
 
-fn process_name(binary: &Binary) -> String {
-    process::line(&Command::new(&binary.program))
-}
-
 /// What a program printed, both ways as it came, and whether it ended well.
-fn output(mut command: Command) -> Result<(String, bool)> {
+pub fn output(mut command: Command) -> Result<(String, bool)> {
     let (mut reader, writer) = io::pipe().context("cannot make a pipe")?;
     let errors = writer.try_clone().context("cannot make a pipe")?;
     let mut child = command.stdout(writer).stderr(errors).spawn().context("cannot be started")?;

@@ -6,7 +6,6 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -119,25 +118,25 @@ fn tests(workspace: &Workspace, args: &Args, tally: &mut Tally) -> Result<bool> 
         command
     };
     let mut failed = Vec::new();
-    binaries::run(binaries::build(cargo_test())?, command, |binary, printed, held| {
-        println!("     Running {}\n{printed}", binary.name);
+    let mut ended = |name: &str, again: &str, printed: &str, held: bool| {
+        println!("     Running {name}\n{printed}");
         let before = tally.failed;
         printed.lines().for_each(|line| tally.add_line(line));
         if !held {
-            failed.push(binary.again.clone());
+            failed.push(again.to_owned());
             // It may have died before it could say how its tests ended.
             tally.failed = tally.failed.max(before + 1);
         }
+    };
+    binaries::run(binaries::build(cargo_test())?, command, |binary, printed, held| {
+        ended(&binary.name, &binary.again, printed, held);
     });
     let mut examples = cargo_test();
     examples.args(["--no-fail-fast", "--doc", "--"]);
     set_up(&mut examples);
     eprintln!("==> test ({})", process::line(&examples));
-    let before = tally.failed;
-    if !counted(examples, tally)? {
-        failed.push("cargo test --workspace --doc".to_owned());
-        tally.failed = tally.failed.max(before + 1);
-    }
+    let (printed, held) = binaries::output(examples)?;
+    ended("examples in the documentation", "cargo test --workspace --doc", &printed, held);
     for again in &failed {
         eprintln!("error: tests failed; to run them again: {again}");
     }
@@ -166,27 +165,6 @@ fn runner() -> &'static [&'static str] {
             &[]
         }
     }
-}
-
-/// Passes the output through line by line, and counts the results in it; false when cargo failed.
-fn counted(mut cargo: Command, tally: &mut Tally) -> Result<bool> {
-    // One pipe for both, so that what cargo says about a binary stands above what that binary prints.
-    let (reader, writer) = io::pipe().context("cannot make a pipe")?;
-    let error_writer = writer.try_clone().context("cannot make a pipe")?;
-    let mut child = cargo.stdout(writer).stderr(error_writer).spawn().context("cannot start cargo")?;
-    // It holds this side's ends for writing: with them open, the pipe would never end.
-    drop(cargo);
-    let mut output = BufReader::new(reader);
-    let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line).context("cannot read what cargo prints")? > 0 {
-        io::stdout()
-            .write_all(&line)
-            .and_then(|()| io::stdout().flush())
-            .context("cannot pass on the output")?;
-        tally.add_line(String::from_utf8_lossy(&line).trim_end());
-        line.clear();
-    }
-    Ok(child.wait().context("cargo did not end")?.success())
 }
 
 fn take_lines(file: &Path) -> Result<Vec<String>> {
