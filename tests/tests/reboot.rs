@@ -9,10 +9,11 @@ use lbx_tests::{
     agent::{Agent, start_healthy},
     client::Client,
     config,
-    topology::EAST,
+    topology::{EAST, Topology},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Of the next agent, one probe is due before a test is over, and that alone turns no verdict.
 fn probe_seldom(config: &mut Config) {
     for monitor in &mut config.monitors {
@@ -21,14 +22,19 @@ fn probe_seldom(config: &mut Config) {
     }
 }
 
-/// The verdicts that the agent leaves are those on `east-web/a`, which has stopped, and on others, which have not. What
-/// the maps held is gone then.
-fn machine_is_down(agent: &Agent, config: &mut Config) {
+/// A machine that is down: the verdicts that its agent leaves are those on `east-web/a`, which has stopped, and on others,
+/// which have not, and the maps are gone. With an impatient client, and the configuration of the next agent.
+fn machine_that_is_down() -> (Topology, Agent, Client, Config) {
+    let mut config = config::whole();
+    let (topology, agent) = start_healthy(&config).unwrap();
+    let client = topology.client().with_timeout(Duration::from_millis(300));
+    topology.east.origin("a").unwrap().stop_servers();
     agent.wait_for_health("east-web", "a", HealthState::Unhealthy, PATIENCE).unwrap();
     assert!(agent.terminate().unwrap().success());
     assert_eq!(agent.detach().unwrap().code, Some(0));
-    probe_seldom(config);
-    agent.write_config(config).unwrap();
+    probe_seldom(&mut config);
+    agent.write_config(&config).unwrap();
+    (topology, agent, client, config)
 }
 
 fn file(agent: &Agent) -> PathBuf {
@@ -42,11 +48,7 @@ fn answers(client: &Client) -> Vec<Option<String>> {
 
 #[test]
 fn verdicts_hold_for_what_is_probed_as_before() {
-    let mut config = config::whole();
-    let (topology, agent) = start_healthy(&config).unwrap();
-    let client = topology.client().with_timeout(Duration::from_millis(300));
-    topology.east.origin("a").unwrap().stop_servers();
-    machine_is_down(&agent, &mut config);
+    let (_topology, agent, client, mut config) = machine_that_is_down();
     agent.start().unwrap();
     assert_eq!(answers(&client), vec![Some("b".to_owned()); 12]);
     assert_eq!(agent.health_of("east-web", "a").unwrap(), HealthState::Unhealthy);
@@ -67,11 +69,7 @@ fn verdicts_hold_for_what_is_probed_as_before() {
 
 #[test]
 fn a_file_that_says_nothing_of_today_or_nothing_at_all_is_none() {
-    let mut config = config::whole();
-    let (topology, agent) = start_healthy(&config).unwrap();
-    let client = topology.client().with_timeout(Duration::from_millis(300));
-    topology.east.origin("a").unwrap().stop_servers();
-    machine_is_down(&agent, &mut config);
+    let (_topology, agent, client, _) = machine_that_is_down();
     let kept = fs::read_to_string(file(&agent)).unwrap();
     let mut old: serde_json::Value = serde_json::from_str(&kept).unwrap();
     let secs = old["at"]["secs_since_epoch"].as_u64().unwrap();
