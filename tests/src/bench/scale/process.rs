@@ -105,7 +105,8 @@ pub fn probes(topology: &Topology, size: Size, tell: &mut dyn FnMut(&str)) -> Re
     healthy(&agent, &config)?;
     let all: usize = config.pools.iter().map(|pool| pool.endpoints.len()).sum();
     let name = format!("{all} endpoints, every second");
-    let (begin, before) = (Instant::now(), successful_probes(&agent)?);
+    // A page takes a while to be made: both are looked at when they have come.
+    let (before, begin) = (successful_probes(&agent)?, Instant::now());
     let share = processor(&agent, &name, size.watch)?.at_most(WHOLE_CPU);
     let rate = (successful_probes(&agent)? - before) / begin.elapsed().as_secs_f64();
     Ok(vec![Figure::new(format!("{name}: successful probes a second"), rate, ""), share])
