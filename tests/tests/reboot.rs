@@ -87,21 +87,34 @@ fn a_file_that_says_nothing_of_today_or_nothing_at_all_is_none() {
     }
 }
 
+/// Waits until the file has the verdict on `east-web/a`.
+fn is_written(agent: &Agent) {
+    let is_written = || {
+        let text = fs::read_to_string(file(agent)).unwrap_or_default();
+        Ok(text.contains("\"unhealthy\"").then_some(()))
+    };
+    lbx_tests::wait::until("the file has the verdict", PATIENCE, is_written).unwrap();
+}
+
 #[test]
 fn verdicts_are_kept_also_by_an_agent_that_is_killed() {
     let mut config = config::whole();
     let (topology, agent) = start_healthy(&config).unwrap();
     topology.east.origin("a").unwrap().stop_servers();
     agent.wait_for_health("east-web", "a", HealthState::Unhealthy, PATIENCE).unwrap();
-    let is_written = || {
-        let text = fs::read_to_string(file(&agent)).unwrap_or_default();
-        Ok(text.contains("\"unhealthy\"").then_some(()))
-    };
-    lbx_tests::wait::until("the file has the verdict", PATIENCE, is_written).unwrap();
+    is_written(&agent);
     agent.kill().unwrap();
-    assert_eq!(agent.detach().unwrap().code, Some(0));
+
+    // The next one has them from the maps, and finds nothing new.
+    fs::remove_file(file(&agent)).unwrap();
     probe_seldom(&mut config);
     agent.write_config(&config).unwrap();
+    agent.start().unwrap();
+    is_written(&agent);
+    agent.kill().unwrap();
+
+    // Only the file is left.
+    assert_eq!(agent.detach().unwrap().code, Some(0));
     agent.start().unwrap();
     assert_eq!(agent.health_of("east-web", "a").unwrap(), HealthState::Unhealthy);
     assert_eq!(agent.health_of("east-web", "b").unwrap(), HealthState::Healthy);

@@ -13,11 +13,17 @@ const SOON: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_mins(1);
 
 /// When the file is to be written.
-#[derive(Default)]
 pub struct Keeping {
     pub next: Option<Instant>,
     /// Whether the last attempt failed, which was said.
     failed: bool,
+}
+
+impl Default for Keeping {
+    /// The verdicts may be those of maps that were taken over, and the file older, or none.
+    fn default() -> Self {
+        Self { next: Some(Instant::now() + SOON), failed: false }
+    }
 }
 
 impl Keeping {
