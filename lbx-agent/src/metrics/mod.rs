@@ -9,6 +9,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
+
 use lbx_common::api::{
     ChangeState, HealthReport, HealthState, LinkState, PoolHealth, PoolState, StatsReport, StatusReport,
     Traffic,
@@ -25,8 +27,10 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub async fn scrape(control: &impl Control) -> Result<String, RefusedError> {
     let (stats, health) = (control.stats().await?, control.health().await?);
     let node = control.status().await?;
-    render(&stats, &health, &node)
-        .map_err(|error| RefusedError::Failed(format!("no page of metrics: {error}")))
+    // A second of work where endpoints are ten thousand: not on a thread that probes are waiting for.
+    let page = tokio::task::spawn_blocking(move || render(&stats, &health, &node)).await;
+    let failed = |error: &dyn Display| RefusedError::Failed(format!("no page of metrics: {error}"));
+    page.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
 /// The page of three reports.

@@ -56,7 +56,7 @@ impl Reach {
     }
 
     /// All services with the ids of their listeners.
-    pub fn of_services<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (&'a Service, &'a [u32])> {
+    pub fn of_services<'m>(&self, model: &'m Model) -> impl Iterator<Item = (&'m Service, &[u32])> {
         model.services.iter().zip(self.listeners.iter().map(Vec::as_slice))
     }
 

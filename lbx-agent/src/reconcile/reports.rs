@@ -31,9 +31,7 @@ use crate::{
     config::model::Service,
     dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, Waiting, lines_for},
     net::ethtool,
-    plan::{
-        ListenerIdentity, address_in, known_host, known_tunnel, listener_identity, listener_ids, listeners_of,
-    },
+    plan::{ListenerIdentity, Reach, address_in, known_host, known_tunnel, listener_identity, listener_ids},
 };
 
 impl Reconciler {
@@ -171,18 +169,15 @@ impl Reconciler {
         if image.tracking.values().all(|entry| state(entry).is_none()) {
             return Vec::new();
         }
-        let ids = listener_ids(image);
-        let change = |service| {
-            let own: Vec<u32> = listeners_of(service, image, &ids).collect();
-            let regional = image.regional_values().filter(|(listener, ..)| own.contains(listener));
-            let tracked: Vec<u32> = own.iter().copied().chain(regional.map(|(.., value)| value.id)).collect();
-            let entries = tracked.into_iter().filter_map(|id| image.tracking.get(&id));
+        let reach = Reach::new(&self.model, image);
+        let change = |(service, listeners): (_, &[u32])| {
+            let entries = reach.tracked(listeners).filter_map(|id| image.tracking.get(&id));
             let under_way = entries.filter_map(|entry| Some((state(entry)?, *entry)));
             // All listeners of a service change at once; one that came later has nothing under way.
             let (state, entry) = under_way.min_by_key(|&(state, _)| state)?;
             Some((service, state, entry))
         };
-        self.model.services.iter().filter_map(change).collect()
+        reach.of_services(&self.model).filter_map(change).collect()
     }
 
     fn tunnels(&self, image: &Image) -> Vec<TunnelStatus> {

@@ -158,13 +158,16 @@ impl Reconciler {
     pub(super) fn look_at_latencies(&mut self) -> bool {
         self.measured.next_look = Some(Instant::now() + self.model.timers.steering);
         let mut changed = false;
+        // Many services may have the same pools.
+        let mut measured: BTreeMap<usize, Option<f64>> = BTreeMap::new();
         for service in by_latency(&self.model) {
             let pools = plan::pools_named(&self.model, self.known(), &self.image).in_order(service, 0);
-            let measured: BTreeMap<usize, f64> = pools
-                .iter()
-                .filter_map(|&pool| Some((pool, self.latency_us(self.model.pools.get(pool)?)?)))
-                .collect();
-            let order = latency::order(&pools, |pool| measured.get(&pool).copied());
+            for (&index, pool) in
+                pools.iter().filter_map(|index| Some((index, self.model.pools.get(*index)?)))
+            {
+                measured.entry(index).or_insert_with(|| self.latency_us(pool));
+            }
+            let order = latency::order(&pools, |pool| measured.get(&pool).copied().flatten());
             if order == pools {
                 continue;
             }

@@ -18,15 +18,18 @@ use super::{
 use crate::{
     config::model::{Endpoint, Pool, Service},
     dataplane::{MapId, Memory},
-    plan::{health_of, is_released, known_tunnel, pools_named, share_of},
+    plan::{Pools, health_of, is_released, known_tunnel, pools_named, share_of},
     steer::connections::WHOLE,
 };
 
 impl Reconciler {
     pub(in super::super) fn health_report(&self) -> HealthReport {
+        let pools = pools_named(&self.model, self.known(), &self.image);
+        let by_index = self.model.pools.iter().enumerate();
+        let services = self.model.services.iter();
         HealthReport {
-            pools: self.pool_healths(),
-            services: self.model.services.iter().map(|service| self.service_health(service)).collect(),
+            pools: by_index.map(|(index, pool)| self.pool_health(pool, pools.panics(index))).collect(),
+            services: services.map(|service| self.service_health(service, &pools)).collect(),
             tunnels: self.tunnel_healths(),
             removed: self.removed_endpoints(),
         }
@@ -58,8 +61,11 @@ impl Reconciler {
     }
 
     /// As the last pass left it, and as the verdicts since then will have it.
-    fn service_health(&self, service: &Service) -> ServiceHealth {
-        let pools = pools_named(&self.model, self.known(), &self.image);
+    fn service_health(
+        &self,
+        service: &Service,
+        pools: &Pools<'_, impl Fn(usize, usize, &Endpoint) -> Option<u16>>,
+    ) -> ServiceHealth {
         let serving = pools.serving(service);
         let mut serve = serving.pools().to_vec();
         let mut regions = Vec::new();
@@ -81,12 +87,6 @@ impl Reconciler {
             fallback: serving.is_last_resort(service),
             regions,
         }
-    }
-
-    fn pool_healths(&self) -> Vec<PoolHealth> {
-        let pools = pools_named(&self.model, self.known(), &self.image);
-        let each = self.model.pools.iter().enumerate();
-        each.map(|(index, pool)| self.pool_health(pool, pools.panics(index))).collect()
     }
 
     fn pool_health(&self, pool: &Pool, panic: bool) -> PoolHealth {
