@@ -30,6 +30,17 @@ pub enum Direction {
     Out,
 }
 
+/// By whom and by which way a counted packet went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Listener id.
+    pub listener: u32,
+    /// Endpoint id.
+    pub endpoint: u32,
+    /// Tunnel id.
+    pub tunnel: u32,
+}
+
 /// The kernel's answer to "how does this packet get to its client?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -174,10 +185,8 @@ pub trait Tables {
     fn route<A: IpAddress>(&self, query: &RouteQuery<A>) -> Route;
     /// Whether a health check waits for UDP of this source, destination and ports.
     fn is_asked<A: IpAddress>(&self, source: A, destination: A, ports: Ports) -> bool;
-    /// Counts a packet of a listener.
-    fn count_listener(&self, id: u32, direction: Direction, bytes: u64);
-    /// Counts a packet of an endpoint.
-    fn count_endpoint(&self, id: u32, direction: Direction, bytes: u64);
+    /// Counts a packet that goes on.
+    fn count(&self, of: Counted, direction: Direction, bytes: u64);
     /// Whether the agent is told of a packet that begins a flow: by chance.
     fn samples(&self) -> bool;
     /// Tells it. What `fill` is given may hold anything.

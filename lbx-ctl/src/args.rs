@@ -332,6 +332,8 @@ pub enum StatsSection {
     Services,
     /// Traffic by endpoint
     Endpoints,
+    /// Traffic by tunnel
+    Tunnels,
     /// Dropped packets by reason
     Drops,
     /// What became of flows that a change may have moved

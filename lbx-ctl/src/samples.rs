@@ -62,6 +62,7 @@ pub fn stats() -> StatsReport {
     serde_json::from_value(json!({
         "services": [with(json!({"service": "web"}))],
         "endpoints": [with(json!({"pool": "web", "endpoint": "a", "virtual_network": "east"}))],
+        "tunnels": [with(json!({"virtual_network": "east", "tunnel": "a"}))],
         "drops": [{"virtual_network": "east", "reason": "unknown_remote", "packets": 3},
                   {"reason": "no_listener", "packets": 7}],
         "flows": [{"event": "half_open", "count": 5}, {"event": "pinned", "count": 4}],

@@ -65,6 +65,8 @@ static LISTENER_TRAFFIC: PerCpuArray<TrafficCounter, 1> = PerCpuArray::new();
 #[btf_map]
 static ENDPOINT_TRAFFIC: PerCpuArray<TrafficCounter, 1> = PerCpuArray::new();
 #[btf_map]
+static TUNNEL_TRAFFIC: PerCpuArray<TrafficCounter, 1> = PerCpuArray::new();
+#[btf_map]
 static DROPS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// What one stage keeps for the next, on the same CPU.
@@ -376,6 +378,12 @@ pub fn listener_traffic(id: u32) -> Option<*mut TrafficCounter> {
 #[inline(always)]
 pub fn endpoint_traffic(id: u32) -> Option<*mut TrafficCounter> {
     ENDPOINT_TRAFFIC.get_ptr_mut(id)
+}
+
+/// Counters of a tunnel on this CPU.
+#[inline(always)]
+pub fn tunnel_traffic(id: u32) -> Option<*mut TrafficCounter> {
+    TUNNEL_TRAFFIC.get_ptr_mut(id)
 }
 
 /// A drop counter on this CPU.

@@ -16,7 +16,7 @@ use lbx_common::{
     pins::Flow,
     reason::DropReason,
     region::Place,
-    tables::{Carry, Direction, Route, RouteQuery, Tables},
+    tables::{Carry, Counted, Direction, Route, RouteQuery, Tables},
     track::Event,
     transport::Ports,
 };
@@ -343,13 +343,10 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn count_listener(&self, id: u32, direction: Direction, bytes: u64) {
-        count(maps::listener_traffic(id), direction, bytes);
-    }
-
-    #[inline(always)]
-    fn count_endpoint(&self, id: u32, direction: Direction, bytes: u64) {
-        count(maps::endpoint_traffic(id), direction, bytes);
+    fn count(&self, of: Counted, direction: Direction, bytes: u64) {
+        count(maps::listener_traffic(of.listener), direction, bytes);
+        count(maps::endpoint_traffic(of.endpoint), direction, bytes);
+        count(maps::tunnel_traffic(of.tunnel), direction, bytes);
     }
 
     #[inline(always)]

@@ -82,6 +82,15 @@ impl Two {
         packets.filter(|packet| packet.source == CLIENT).map(|packet| packet.encap.as_str()).collect()
     }
 
+    /// Connections that were opened by each of the two tunnels.
+    fn requests(&self) -> [u64; 2] {
+        let stats = self.agent.stats().unwrap();
+        [FIRST, SECOND].map(|name| {
+            let mut of_east = stats.tunnels.iter().filter(|one| one.virtual_network == "east");
+            of_east.find(|one| one.tunnel == name).unwrap().traffic.tcp_syns
+        })
+    }
+
     fn health_of_endpoints(&self) -> BTreeSet<&'static str> {
         let health = self.agent.health().unwrap();
         let of_east = health.pools.iter().filter(|pool| pool.pool.starts_with("east-web"));
@@ -140,6 +149,8 @@ fn flows_leave_a_tunnel_that_is_down_and_come_back() {
     let two = Two::start();
     let both = BTreeSet::from([FIRST, SECOND]);
     assert_eq!(two.ways_of_requests(30_000..30_030), both);
+    let requests = two.requests();
+    assert!(requests[0] > 0 && requests[1] > 0 && requests[0] + requests[1] == 30, "{requests:?}");
 
     two.topology.east.gateway.firewall(CUT_FIRST).unwrap();
     two.wait_for(FIRST, HealthState::Unhealthy);
@@ -153,12 +164,19 @@ fn flows_leave_a_tunnel_that_is_down_and_come_back() {
         .collect();
     let [line] = &failed[..] else { panic!("{failed:?}") };
     assert!(line.starts_with("tunnel east/gre is unhealthy, was healthy: no answer within"), "{line}");
+    let before = two.requests();
     assert_eq!(two.ways_of_requests(30_100..30_160), [SECOND].into());
+    assert_eq!(two.requests(), [before[0], before[1] + 60]);
     let shown = two.agent.ctl(&["health"]).unwrap().stdout;
     let line = shown.lines().find(|line| line.starts_with("east/gre")).unwrap();
     assert!(line.contains("unhealthy") && line.contains("no answer within"), "{shown}");
     let described = two.agent.ctl(&["describe", "tunnel", "east/gre"]).unwrap().stdout;
     assert!(described.contains("unhealthy"), "{described}");
+    let counters = two.agent.ctl(&["stats", "tunnels"]).unwrap().stdout;
+    for text in [described, counters] {
+        let line = text.lines().rfind(|line| line.trim_start().starts_with("east/gre")).unwrap();
+        assert!(line.ends_with(&format!(" {}", before[0])), "{text}");
+    }
 
     // The endpoints, of both families, are probed by the tunnel that is left: they stay healthy for longer than the failed one would
     // let them, and a server that stops is still noticed.

@@ -129,18 +129,27 @@ fn larger_limits_are_taken_on_by_a_start() {
     });
 }
 
-#[test]
-fn maps_of_the_layout_before_are_carried_over() {
+/// From an older layout, which lacks some maps.
+fn from_layout(abi: u32, lacks: &[&str]) {
     let (topology, agent) = start_healthy(&config()).unwrap();
     check(&topology, &agent, config(), |agent, _| {
         agent.kill().unwrap();
-        set_abi(agent, ABI_VERSION - 1);
-        // It had no regions.
-        for map in [map_name::REGIONS_V4, map_name::REGIONS_V6] {
+        set_abi(agent, abi);
+        for map in lacks {
             fs::remove_file(agent.bpffs().join("maps").join(map)).unwrap();
         }
         agent.start().unwrap();
     });
+}
+
+#[test]
+fn maps_of_the_layout_before_are_carried_over() {
+    from_layout(ABI_VERSION - 1, &[map_name::TUNNEL_TRAFFIC]);
+}
+
+#[test]
+fn maps_of_older_layouts_are_carried_over() {
+    from_layout(4, &[map_name::TUNNEL_TRAFFIC, map_name::REGIONS_V4, map_name::REGIONS_V6]);
 }
 
 #[test]

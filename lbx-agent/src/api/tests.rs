@@ -259,7 +259,7 @@ async fn reports_are_served_as_json() {
     assert_eq!(server.get("/v1/health").await, json!({"pools": [], "services": [], "tunnels": []}));
     assert_eq!(
         server.get("/v1/stats").await,
-        json!({"services": [], "endpoints": [], "drops": [], "flows": []})
+        json!({"services": [], "endpoints": [], "tunnels": [], "drops": [], "flows": []})
     );
     assert_eq!(server.get("/v1/status").await["revision"], 7);
 }

@@ -12,20 +12,27 @@ use lbx_common::{
 #[error("cannot access the counters: {0}")]
 pub struct CountersError(#[from] MapError);
 
-/// What is counted, by id.
+/// Whose packets are counted, by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A listener.
+    Listener(u32),
+    /// An endpoint.
+    Endpoint(u16),
+    /// A tunnel.
+    Tunnel(u32),
+}
+
+/// What is counted.
 pub trait Counters {
-    /// Sums of a listener.
-    fn listener(&self, id: u32) -> Result<Traffic, CountersError>;
-    /// Sums of an endpoint.
-    fn endpoint(&self, id: u32) -> Result<Traffic, CountersError>;
+    /// Sums over all CPUs.
+    fn traffic(&self, of: Owner) -> Result<Traffic, CountersError>;
     /// Sum of a vnet's drops for a reason's number.
     fn drops(&self, vnet: u32, reason: u8) -> Result<u64, CountersError>;
     /// How often something happened to flows that may live elsewhere than hash and table say.
     fn flows(&self, event: Event) -> Result<u64, CountersError>;
-    /// Starts a listener's counters anew.
-    fn clear_listener(&mut self, id: u32) -> Result<(), CountersError>;
-    /// Starts an endpoint's counters anew.
-    fn clear_endpoint(&mut self, id: u32) -> Result<(), CountersError>;
+    /// Starts somebody's counters anew.
+    fn clear(&mut self, of: Owner) -> Result<(), CountersError>;
     /// Starts a vnet's drop counters anew.
     fn clear_drops(&mut self, vnet: u32) -> Result<(), CountersError>;
 }
@@ -34,10 +41,7 @@ pub trait Counters {
 pub struct NoCounters;
 
 impl Counters for NoCounters {
-    fn listener(&self, _: u32) -> Result<Traffic, CountersError> {
-        Ok(Traffic::default())
-    }
-    fn endpoint(&self, _: u32) -> Result<Traffic, CountersError> {
+    fn traffic(&self, _: Owner) -> Result<Traffic, CountersError> {
         Ok(Traffic::default())
     }
     fn drops(&self, _: u32, _: u8) -> Result<u64, CountersError> {
@@ -46,10 +50,7 @@ impl Counters for NoCounters {
     fn flows(&self, _: Event) -> Result<u64, CountersError> {
         Ok(0)
     }
-    fn clear_listener(&mut self, _: u32) -> Result<(), CountersError> {
-        Ok(())
-    }
-    fn clear_endpoint(&mut self, _: u32) -> Result<(), CountersError> {
+    fn clear(&mut self, _: Owner) -> Result<(), CountersError> {
         Ok(())
     }
     fn clear_drops(&mut self, _: u32) -> Result<(), CountersError> {
@@ -63,6 +64,8 @@ pub struct KernelCounters {
     pub listeners: PerCpuArray<MapData, TrafficCounter>,
     /// By endpoint id.
     pub endpoints: PerCpuArray<MapData, TrafficCounter>,
+    /// By tunnel id.
+    pub tunnels: PerCpuArray<MapData, TrafficCounter>,
     /// By [`drop_index`].
     pub drops: PerCpuArray<MapData, u64>,
     /// By [`Event`].
@@ -97,12 +100,13 @@ fn clear<T: aya::Pod + Default + PartialEq>(
 }
 
 impl Counters for KernelCounters {
-    fn listener(&self, id: u32) -> Result<Traffic, CountersError> {
-        Ok(sum(&self.listeners.get(&id, 0)?))
-    }
-
-    fn endpoint(&self, id: u32) -> Result<Traffic, CountersError> {
-        Ok(sum(&self.endpoints.get(&id, 0)?))
+    fn traffic(&self, of: Owner) -> Result<Traffic, CountersError> {
+        let values = match of {
+            Owner::Listener(id) => self.listeners.get(&id, 0)?,
+            Owner::Endpoint(id) => self.endpoints.get(&u32::from(id), 0)?,
+            Owner::Tunnel(id) => self.tunnels.get(&id, 0)?,
+        };
+        Ok(sum(&values))
     }
 
     fn drops(&self, vnet: u32, reason: u8) -> Result<u64, CountersError> {
@@ -113,12 +117,12 @@ impl Counters for KernelCounters {
         total(&self.flows, event as u32)
     }
 
-    fn clear_listener(&mut self, id: u32) -> Result<(), CountersError> {
-        clear(&mut self.listeners, id)
-    }
-
-    fn clear_endpoint(&mut self, id: u32) -> Result<(), CountersError> {
-        clear(&mut self.endpoints, id)
+    fn clear(&mut self, of: Owner) -> Result<(), CountersError> {
+        match of {
+            Owner::Listener(id) => clear(&mut self.listeners, id),
+            Owner::Endpoint(id) => clear(&mut self.endpoints, u32::from(id)),
+            Owner::Tunnel(id) => clear(&mut self.tunnels, id),
+        }
     }
 
     fn clear_drops(&mut self, vnet: u32) -> Result<(), CountersError> {

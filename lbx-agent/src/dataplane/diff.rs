@@ -19,7 +19,7 @@ use lbx_common::{
 
 use super::{
     buckets::{self, Full},
-    counters::{Counters, CountersError},
+    counters::{Counters, CountersError, Owner},
     image::{Image, write_table},
     memory::{MapId, Memory},
     prefixes::{PrefixList, PrefixesError},
@@ -74,10 +74,8 @@ pub enum Step {
     ClearPrefixes(u32, Arc<PrefixList>),
     /// Takes an IPv6 address its id.
     DropAddress(Address),
-    /// Starts the counters of a listener id anew.
-    ZeroListener(u32),
-    /// Starts the counters of an endpoint id anew.
-    ZeroEndpoint(u16),
+    /// Starts somebody's counters anew.
+    Zero(Owner),
     /// Starts the drop counters of a vnet id anew.
     ZeroVnet(u32),
 }
@@ -117,9 +115,10 @@ pub fn diff(from: &Image, to: &Image) -> Vec<Step> {
     }
     // Counters are zeroed when an id is given out: whoever had it before may have been killed before it could.
     gone(&to.vnets, &from.vnets, &mut steps, |&id, _| Step::ZeroVnet(id));
-    gone(&to.endpoints, &from.endpoints, &mut steps, |&id, _| Step::ZeroEndpoint(id));
+    gone(&to.tunnels, &from.tunnels, &mut steps, |&id, _| Step::Zero(Owner::Tunnel(id)));
+    gone(&to.endpoints, &from.endpoints, &mut steps, |&id, _| Step::Zero(Owner::Endpoint(id)));
     let (before, after) = (listener_ids(from), listener_ids(to));
-    steps.extend(after.difference(&before).map(|&id| Step::ZeroListener(id)));
+    steps.extend(after.difference(&before).map(|&id| Step::Zero(Owner::Listener(id))));
 
     set(&from.vnets, &to.vnets, &mut steps, |&id, &entry| Step::Vnet(id, entry));
     set(&from.tunnels, &to.tunnels, &mut steps, |&id, &entry| Step::Tunnel(id, entry));
@@ -236,8 +235,7 @@ fn do_step(memory: &mut impl Memory, counters: &mut impl Counters, step: &Step) 
         Step::ClearPrefixes(id, list) => {
             list.keys().try_for_each(|&prefix| memory.remove_prefix(*id, prefix))?;
         }
-        Step::ZeroListener(id) => counters.clear_listener(*id)?,
-        Step::ZeroEndpoint(id) => counters.clear_endpoint(u32::from(*id))?,
+        Step::Zero(owner) => counters.clear(*owner)?,
         Step::ZeroVnet(id) => counters.clear_drops(*id)?,
     }
     Ok(())

@@ -23,7 +23,7 @@ mod word;
 
 pub use attach::{AttachError, Attachments, Waiting};
 pub use buckets::{Full, buckets_for, mend};
-pub use counters::{Counters, CountersError, KernelCounters, NoCounters};
+pub use counters::{Counters, CountersError, KernelCounters, NoCounters, Owner};
 pub use diff::{ApplyError, Step, apply, diff, update_endpoint};
 pub use image::{Image, lines_for};
 pub use mapped::{KernelMemory, MapError, Region};

@@ -147,6 +147,7 @@ impl Sizes {
         let traffic = size_of::<TrafficCounter>();
         sizes.push((map_name::LISTENER_TRAFFIC, limits.listeners.saturating_add(1), traffic));
         sizes.push((map_name::ENDPOINT_TRAFFIC, limits.endpoints.saturating_add(1), traffic));
+        sizes.push((map_name::TUNNEL_TRAFFIC, limits.tunnels.saturating_add(1), traffic));
         let drops = limits.virtual_networks.saturating_add(1).saturating_mul(u32::from(MAX_REASONS));
         sizes.push((map_name::DROPS, drops, size_of::<u64>()));
         let events = u32::try_from(Event::ALL.len()).unwrap_or(u32::MAX);
@@ -241,6 +242,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
     let counters = KernelCounters {
         listeners: per_cpu(&mut programs, map_name::LISTENER_TRAFFIC)?,
         endpoints: per_cpu(&mut programs, map_name::ENDPOINT_TRAFFIC)?,
+        tunnels: per_cpu(&mut programs, map_name::TUNNEL_TRAFFIC)?,
         drops: per_cpu(&mut programs, map_name::DROPS)?,
         flows: per_cpu(&mut programs, map_name::FLOWS)?,
     };

@@ -25,8 +25,8 @@ use super::{
     regions::RegionMaps,
 };
 
-/// Older layouts that are read as the present one: what differs are words that they have as 0.
-const READABLE: [u32; 2] = [3, 4];
+/// Older layouts that are read as the present one: what differs are words that they have as 0, and maps that they lack.
+const READABLE: [u32; 3] = [3, 4, 5];
 
 /// What is pinned.
 pub enum Pinned {
@@ -100,8 +100,13 @@ impl Before {
         let v6 = LpmTrie::try_from(Map::LpmTrie(open(pins, map_name::PREFIXES_V6)?));
         let wrong = |error: MapError| explain(error.into());
         let prefixes = KernelPrefixes::read(v4.map_err(wrong)?, v6.map_err(wrong)?)?;
-        let names =
-            [map_name::LISTENER_TRAFFIC, map_name::ENDPOINT_TRAFFIC, map_name::DROPS, map_name::FLOWS];
+        let names = [
+            map_name::LISTENER_TRAFFIC,
+            map_name::ENDPOINT_TRAFFIC,
+            map_name::TUNNEL_TRAFFIC,
+            map_name::DROPS,
+            map_name::FLOWS,
+        ];
         let there = names.into_iter().filter(|name| pins.map(name).exists());
         let counters = there.map(|name| Ok((name, open(pins, name)?))).collect::<Result<_, LoadError>>()?;
         Ok(Self {
@@ -132,6 +137,9 @@ impl Before {
         }
         if let Some(data) = take(map_name::ENDPOINT_TRAFFIC) {
             copy(data, &mut to.endpoints)?;
+        }
+        if let Some(data) = take(map_name::TUNNEL_TRAFFIC) {
+            copy(data, &mut to.tunnels)?;
         }
         if let Some(data) = take(map_name::DROPS) {
             copy(data, &mut to.drops)?;

@@ -18,7 +18,7 @@ use lbx_common::{
     ip::IpAddress,
     pins::Flow,
     region::Place,
-    tables::{Carry, Direction, Route, RouteQuery, Tables},
+    tables::{Carry, Counted, Direction, Route, RouteQuery, Tables},
     track::Event,
     transport::Ports,
 };
@@ -291,10 +291,8 @@ impl<M: Memory, R: Remembered> Tables for LiveTables<'_, M, R> {
         false
     }
 
-    fn count_listener(&self, _: u32, _: Direction, _: u64) {}
-
-    fn count_endpoint(&self, id: u32, _: Direction, _: u64) {
-        self.met.borrow_mut().endpoint = Some(id);
+    fn count(&self, of: Counted, _: Direction, _: u64) {
+        self.met.borrow_mut().endpoint = Some(of.endpoint);
     }
 
     fn count_drop(&self, _: u32, reason: u8) {

@@ -77,6 +77,11 @@ fn traffic(page: &mut Page, stats: &StatsReport) -> prometheus::Result<()> {
     for one in &stats.endpoints {
         of_endpoints.add(&[&one.pool, &one.endpoint, &one.virtual_network], &one.traffic);
     }
+    let names = ["virtual_network", "tunnel"];
+    let mut of_tunnels = Counted::new(page, "tunnel", "of services by a tunnel", &names)?;
+    for one in &stats.tunnels {
+        of_tunnels.add(&[&one.virtual_network, &one.tunnel], &one.traffic);
+    }
     let help = "Packets that were dropped, by reason; without a virtual network where they belong to none.";
     let mut drops = page.counter("lbx_dropped_packets_total", help, &["virtual_network", "reason"])?;
     for one in &stats.drops {

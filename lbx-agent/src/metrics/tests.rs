@@ -19,6 +19,8 @@ fn page() -> String {
         "services": [{"service": "web", "in_packets": 7, "in_bytes": 700, "out_packets": 5, "out_bytes": 9000, "tcp_syns": 2}],
         "endpoints": [{"pool": "p", "endpoint": "a", "virtual_network": "east", "in_packets": 1, "in_bytes": 2,
                        "out_packets": 3, "out_bytes": 4, "tcp_syns": 5}],
+        "tunnels": [{"virtual_network": "east", "tunnel": "t", "in_packets": 6, "in_bytes": 7, "out_packets": 8,
+                     "out_bytes": 9, "tcp_syns": 1}],
         "drops": [{"reason": "malformed", "packets": 3}, {"virtual_network": "east", "reason": "no_tunnel", "packets": 4}],
         "flows": [{"event": "pinned", "count": 6}],
     }))
@@ -59,6 +61,9 @@ fn every_report_is_on_the_page() {
         r#"lbx_service_bytes_total{direction="out",service="web"} 9000"#,
         r#"lbx_service_tcp_syns_total{service="web"} 2"#,
         r#"lbx_endpoint_packets_total{direction="out",endpoint="a",pool="p",virtual_network="east"} 3"#,
+        r#"lbx_tunnel_packets_total{direction="in",tunnel="t",virtual_network="east"} 6"#,
+        r#"lbx_tunnel_bytes_total{direction="out",tunnel="t",virtual_network="east"} 9"#,
+        r#"lbx_tunnel_tcp_syns_total{tunnel="t",virtual_network="east"} 1"#,
         r#"lbx_dropped_packets_total{reason="malformed",virtual_network=""} 3"#,
         r#"lbx_dropped_packets_total{reason="no_tunnel",virtual_network="east"} 4"#,
         r#"lbx_flow_events_total{event="pinned"} 6"#,

@@ -17,7 +17,7 @@ use lbx_common::{
     api::{
         AttachMode, ChangeState, DropCount, EndpointStats, FlowCount, Interface, InterfaceStatus, LinkState,
         MapFill, NextHopStatus, Prefix, ServiceStats, StatsReport, StatusReport, TableChange, Traffic,
-        TunnelStatus,
+        TunnelStats, TunnelStatus,
     },
     reason::DropReason,
     track::Event,
@@ -28,10 +28,13 @@ use nix::net::if_::if_indextoname;
 pub(super) use self::health::{address_of, secs_left, shown_address};
 use super::{Reconciler, now_ns, sweep::Found};
 use crate::{
-    config::model::Service,
-    dataplane::{Counters, CountersError, Image, MapId, Memory, Sizes, Waiting, lines_for},
+    config::model::{Service, Tunnel, Vnet},
+    dataplane::{Counters, CountersError, Image, MapId, Memory, Owner, Sizes, Waiting, lines_for},
     net::ethtool,
-    plan::{ListenerIdentity, Reach, address_in, known_host, known_tunnel, listener_identity, listener_ids},
+    plan::{
+        ListenerIdentity, Reach, address_in, known_host, known_tunnel, known_tunnel_id, listener_identity,
+        listener_ids,
+    },
 };
 
 impl Reconciler {
@@ -64,7 +67,7 @@ impl Reconciler {
         for pool in &self.model.pools {
             for endpoint in &pool.endpoints {
                 let id = self.ids.get(&(pool.name.clone(), endpoint.name.clone()));
-                let traffic = id.map(|&id| self.kernel.counters.endpoint(u32::from(id))).transpose()?;
+                let traffic = id.map(|&id| self.kernel.counters.traffic(Owner::Endpoint(id))).transpose()?;
                 report.endpoints.push(EndpointStats {
                     pool: pool.name.clone(),
                     endpoint: endpoint.name.clone(),
@@ -72,6 +75,15 @@ impl Reconciler {
                     traffic: traffic.unwrap_or_default(),
                 });
             }
+        }
+        for (vnet, tunnel) in self.configured_tunnels() {
+            let id = known_tunnel_id(vnet, tunnel, image);
+            let traffic = id.map(|id| self.kernel.counters.traffic(Owner::Tunnel(id))).transpose()?;
+            report.tunnels.push(TunnelStats {
+                virtual_network: vnet.name.clone(),
+                tunnel: tunnel.name.clone(),
+                traffic: traffic.unwrap_or_default(),
+            });
         }
         let names = self.vnet_names(image);
         for id in [0].into_iter().chain(image.vnets.keys().copied()) {
@@ -103,7 +115,7 @@ impl Reconciler {
             let Some(&id) = listeners.get(&listener_identity(vip, *listen)) else {
                 continue;
             };
-            let traffic = self.kernel.counters.listener(id)?;
+            let traffic = self.kernel.counters.traffic(Owner::Listener(id))?;
             sum.in_packets += traffic.in_packets;
             sum.in_bytes += traffic.in_bytes;
             sum.out_packets += traffic.out_packets;
@@ -180,10 +192,12 @@ impl Reconciler {
         reach.of_services(&self.model).filter_map(change).collect()
     }
 
+    fn configured_tunnels(&self) -> impl Iterator<Item = (&Vnet, &Tunnel)> {
+        self.model.vnets.iter().flat_map(|vnet| vnet.tunnels.iter().map(move |one| (vnet, one)))
+    }
+
     fn tunnels(&self, image: &Image) -> Vec<TunnelStatus> {
-        let tunnels =
-            self.model.vnets.iter().flat_map(|vnet| vnet.tunnels.iter().map(move |one| (vnet, one)));
-        tunnels
+        self.configured_tunnels()
             .map(|(vnet, tunnel)| {
                 let entry = known_tunnel(vnet, tunnel, image);
                 TunnelStatus {

@@ -42,7 +42,7 @@ pub use tracking::{
 pub use words::Words;
 
 /// Version of everything in this module. An agent takes over maps of no other version as they are.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Numbers of slots that a lookup table may have: primes, as Maglev permutations need.
 pub const TABLE_SIZES: [u32; 7] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_537];
@@ -94,6 +94,8 @@ pub mod map_name {
     pub const LISTENER_TRAFFIC: &str = "LISTENER_TRAFFIC";
     /// [`super::TrafficCounter`] by endpoint id, per CPU.
     pub const ENDPOINT_TRAFFIC: &str = "ENDPOINT_TRAFFIC";
+    /// [`super::TrafficCounter`] by tunnel id, per CPU.
+    pub const TUNNEL_TRAFFIC: &str = "TUNNEL_TRAFFIC";
     /// Packets by [`super::drop_index`], per CPU.
     pub const DROPS: &str = "DROPS";
     /// [`super::FragmentKey`] → [`super::FragmentValue`]

@@ -52,7 +52,7 @@ pub use service::{
     AffinityKind, ConnectionTracking, Forwarding, NoEndpoint, OnEndpointDown, RandomSteering, RateLimit,
     Service, SessionAffinity, SteeringPolicy,
 };
-pub use stats::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic};
+pub use stats::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic, TunnelStats};
 pub use status::{
     ChangeState, InterfaceStatus, LinkState, MapFill, NextHopStatus, PathMtuStatus, RegionPrefixes,
     RegionsStatus, StatusReport, TableChange, TunnelStatus,

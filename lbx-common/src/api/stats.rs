@@ -10,6 +10,9 @@ pub struct StatsReport {
     pub services: Vec<ServiceStats>,
     /// One entry an endpoint, by pool, in the order of the configuration.
     pub endpoints: Vec<EndpointStats>,
+    /// One entry a tunnel, by virtual network, in the order of the configuration.
+    #[serde(default)]
+    pub tunnels: Vec<TunnelStats>,
     /// Dropped packets, by virtual network and reason; zero counts are left out.
     pub drops: Vec<DropCount>,
     /// What happened to flows that may live elsewhere than hash and table say.
@@ -51,6 +54,18 @@ pub struct EndpointStats {
     pub endpoint: String,
     /// Name of its virtual network.
     pub virtual_network: String,
+    /// The counters.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// Counters of a tunnel: packets of services, not those of health checks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TunnelStats {
+    /// Name of the virtual network.
+    pub virtual_network: String,
+    /// Name of the tunnel.
+    pub tunnel: String,
     /// The counters.
     #[serde(flatten)]
     pub traffic: Traffic,

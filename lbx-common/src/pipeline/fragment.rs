@@ -16,7 +16,7 @@ use crate::{
     nat::{End, Header},
     packet::Packet,
     reason::{DropReason, Packed},
-    tables::{Carry, Direction, Tables},
+    tables::{Carry, Counted, Direction, Tables},
     transport::{self, NoTransport},
 };
 
@@ -90,8 +90,8 @@ fn later<A: PipelineAddress, P: Packet, T: Tables>(packet: &mut P, tables: &T, i
         return drop(vnet, reason);
     }
     let direction = Direction::In { syn: false };
-    tables.count_listener(first.listener, direction, u64::from(ip.total_length));
-    tables.count_endpoint(first.endpoint, direction, u64::from(ip.total_length));
+    let of = Counted { listener: first.listener, endpoint: first.endpoint, tunnel: first.way };
+    tables.count(of, direction, u64::from(ip.total_length));
     into_tunnel(packet, tables, tunnel, fits)
 }
 

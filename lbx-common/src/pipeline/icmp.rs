@@ -30,7 +30,7 @@ use crate::{
     reason::{DropReason, Packed, Stage},
     region::Place,
     select::{steady, table_hash},
-    tables::{Carry, Direction, Route, RouteQuery, Tables},
+    tables::{Carry, Counted, Direction, Route, RouteQuery, Tables},
     transport::{self, Ports},
 };
 
@@ -140,8 +140,8 @@ fn to_endpoint<A: PipelineAddress, P: Packet, T: Tables>(
         }
     }
     let direction = Direction::In { syn: false };
-    tables.count_listener(listener.id, direction, u64::from(error.total_length));
-    tables.count_endpoint(id, direction, u64::from(error.total_length));
+    let of = Counted { listener: listener.id, endpoint: id, tunnel };
+    tables.count(of, direction, u64::from(error.total_length));
     go_on::<A, T>(tables, &ip, (vnet, tunnel), answer)
 }
 
@@ -195,7 +195,7 @@ pub(super) fn from_vnet<A: PipelineAddress, P: Packet, T: Tables>(
         return drop(vnet, DropReason::IcmpUnrelated);
     }
     let answer = Answer { kind, rest: header.be32::<4>(), ttl: ip.ttl.wrapping_sub(1) };
-    to_client(packet, tables, vnet, &ip, answer)
+    to_client(packet, tables, (vnet, carry.tunnel), &ip, answer)
 }
 
 /// An error about a packet that came from a client: to that client, as if the VIP had sent it.
@@ -203,7 +203,7 @@ pub(super) fn from_vnet<A: PipelineAddress, P: Packet, T: Tables>(
 fn to_client<A: PipelineAddress, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    vnet: u32,
+    (vnet, tunnel): (u32, u32),
     error: &Ip<A>,
     answer: Answer,
 ) -> Packed {
@@ -225,8 +225,8 @@ fn to_client<A: PipelineAddress, P: Packet, T: Tables>(
     if quoted::rewrite(packet, &quoted, End::Destination, [old, new]).is_none() {
         return drop(vnet, DropReason::Inconsistent);
     }
-    tables.count_listener(reply.listener, Direction::Out, u64::from(error.total_length));
-    tables.count_endpoint(u32::from(reply.endpoint), Direction::Out, u64::from(error.total_length));
+    let of = Counted { listener: reply.listener, endpoint: u32::from(reply.endpoint), tunnel };
+    tables.count(of, Direction::Out, u64::from(error.total_length));
     go_on::<A, T>(tables, &ip, (vnet, 0), answer)
 }
 

@@ -17,7 +17,7 @@ use crate::{
     reason::{DropReason, Packed},
     region::place,
     select::{steady, table_hash},
-    tables::{Direction, Tables},
+    tables::{Counted, Direction, Tables},
     transport::Transport,
 };
 
@@ -88,8 +88,8 @@ pub(super) fn deliver<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: 
         return drop(vnet, reason);
     }
     let direction = Direction::In { syn: transport.flags.is_syn() };
-    tables.count_listener(listener.id, direction, u64::from(ip.total_length));
-    tables.count_endpoint(id, direction, u64::from(ip.total_length));
+    let of = Counted { listener: listener.id, endpoint: id, tunnel: way };
+    tables.count(of, direction, u64::from(ip.total_length));
     into_tunnel(packet, tables, tunnel, fits)
 }
 

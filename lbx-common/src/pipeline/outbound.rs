@@ -15,7 +15,7 @@ use crate::{
     nat::{Delta, End, Header, Rewrite, Socket, translate},
     packet::Packet,
     reason::{DropReason, Packed, Stage},
-    tables::{Carry, Direction, Route, RouteQuery, Tables},
+    tables::{Carry, Counted, Direction, Route, RouteQuery, Tables},
     transport::{self, NoTransport, Transport},
 };
 
@@ -174,8 +174,8 @@ pub(super) fn send<A: PipelineAddress, P: Packet, T: Tables, const FRAGMENT: boo
     if done.is_none() {
         return drop(vnet, DropReason::Inconsistent);
     }
-    tables.count_listener(out.listener, Direction::Out, u64::from(ip.total_length));
-    tables.count_endpoint(out.endpoint, Direction::Out, u64::from(ip.total_length));
+    let of = Counted { listener: out.listener, endpoint: out.endpoint, tunnel: out.tunnel };
+    tables.count(of, Direction::Out, u64::from(ip.total_length));
     by_route::<A, P, T>(packet, tables, vnet, &route)
 }
 

@@ -1,6 +1,6 @@
 //! `stats`: packet and byte counters.
 
-use lbx_common::api::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic};
+use lbx_common::api::{DropCount, EndpointStats, FlowCount, ServiceStats, StatsReport, Traffic, TunnelStats};
 
 use super::Context;
 use crate::{
@@ -20,6 +20,9 @@ pub async fn run(context: &Context, which: Option<StatsSection>) -> Result<(), C
         Some(StatsSection::Endpoints) => {
             context.show(&report.endpoints, |endpoints| endpoint_table(endpoints).render(context.width))
         }
+        Some(StatsSection::Tunnels) => {
+            context.show(&report.tunnels, |tunnels| tunnel_table(tunnels).render(context.width))
+        }
         Some(StatsSection::Flows) => {
             context.show(&report.flows, |flows| flow_table(flows).render(context.width))
         }
@@ -30,8 +33,9 @@ pub async fn run(context: &Context, which: Option<StatsSection>) -> Result<(), C
 fn render(report: &StatsReport, width: Option<u16>) -> String {
     let services = service_table(&report.services).render(width);
     let endpoints = endpoint_table(&report.endpoints).render(width);
+    let tunnels = tunnel_table(&report.tunnels).render(width);
     let flows = flow_table(&report.flows).render(width);
-    format!("{services}\n{endpoints}\n{}\n{flows}", drop_text(&report.drops, width))
+    format!("{services}\n{endpoints}\n{tunnels}\n{}\n{flows}", drop_text(&report.drops, width))
 }
 
 fn drop_text(drops: &[DropCount], width: Option<u16>) -> String {
@@ -56,6 +60,17 @@ pub fn endpoint_table<'a>(endpoints: impl IntoIterator<Item = &'a EndpointStats>
         let [in_packets, in_bytes, out_packets, out_bytes, tcp_syns] = counters(traffic);
         let name = format!("{pool}/{endpoint}");
         table.row([name, cell(virtual_network), in_packets, in_bytes, out_packets, out_bytes, tcp_syns]);
+    }
+    table
+}
+
+/// Counters of tunnels.
+pub fn tunnel_table<'a>(tunnels: impl IntoIterator<Item = &'a TunnelStats>) -> Table {
+    let mut table = Table::new(["TUNNEL", "IN PACKETS", "IN BYTES", "OUT PACKETS", "OUT BYTES", "TCP SYNS"]);
+    for TunnelStats { virtual_network, tunnel, traffic } in tunnels {
+        let [in_packets, in_bytes, out_packets, out_bytes, tcp_syns] = counters(traffic);
+        let name = format!("{virtual_network}/{tunnel}");
+        table.row([name, in_packets, in_bytes, out_packets, out_bytes, tcp_syns]);
     }
     table
 }
@@ -96,6 +111,9 @@ mod tests {
              \n\
              ENDPOINT  VNET  IN PACKETS  IN BYTES  OUT PACKETS  OUT BYTES  TCP SYNS\n\
              web/a     east          10      1000            9      90000         2\n\
+             \n\
+             TUNNEL  IN PACKETS  IN BYTES  OUT PACKETS  OUT BYTES  TCP SYNS\n\
+             east/a          10      1000            9      90000         2\n\
              \n\
              VNET  DROP REASON     PACKETS\n\
              east  unknown_remote        3\n\

@@ -174,7 +174,7 @@ impl Counts {
             (0, 0)
         };
         let asked = case.lab.fib_questions()?;
-        Ok(Self { listeners: case.lab.listener_traffic()?, pinned, asked })
+        Ok(Self { listeners: case.lab.traffic()?, pinned, asked })
     }
 }
 

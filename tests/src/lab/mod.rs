@@ -22,9 +22,9 @@ use aya::{
 };
 use lbx_agent::{
     config::{self, model::Model},
-    dataplane::{Counters as _, Image, KnownRoutes, Loaded, Pins, Sizes, apply, diff, load},
+    dataplane::{Counters as _, Image, KnownRoutes, Loaded, Owner, Pins, Sizes, apply, diff, load},
     explain::{self, Facts, LiveTables},
-    plan::{Known, endpoint_ids, listener_ids},
+    plan::{Known, endpoint_ids, known_tunnel_id, listener_ids},
 };
 use lbx_common::{
     abi::{SampleRecord, map_name, program_name},
@@ -283,11 +283,23 @@ impl Lab {
         listener_ids(&self.image).into_values().collect::<BTreeSet<_>>().len()
     }
 
-    /// Counters of all listeners together.
-    pub fn listener_traffic(&self) -> Result<Traffic> {
+    /// Counters of all listeners together. Those of all endpoints must say the same, and those of all tunnels.
+    pub fn traffic(&self) -> Result<Traffic> {
+        let image = &self.image;
+        let of_listeners = self.sum(listener_ids(image).into_values().map(Owner::Listener))?;
+        let of_endpoints = self.sum(image.endpoints.keys().map(|&id| Owner::Endpoint(id)))?;
+        let of_tunnels = self.sum(image.tunnels.keys().map(|&id| Owner::Tunnel(id)))?;
+        ensure!(
+            [of_endpoints, of_tunnels] == [of_listeners; 2],
+            "counters of listeners: {of_listeners:?}, of endpoints: {of_endpoints:?}, of tunnels: {of_tunnels:?}"
+        );
+        Ok(of_listeners)
+    }
+
+    fn sum(&self, of: impl Iterator<Item = Owner>) -> Result<Traffic> {
         let mut sum = Traffic::default();
-        for id in listener_ids(&self.image).into_values() {
-            let one = self.loaded.counters.listener(id)?;
+        for owner in of {
+            let one = self.loaded.counters.traffic(owner)?;
             sum.in_packets += one.in_packets;
             sum.in_bytes += one.in_bytes;
             sum.out_packets += one.out_packets;
@@ -297,9 +309,19 @@ impl Lab {
         Ok(sum)
     }
 
+    /// Packets to endpoints by each tunnel of a network, by its name.
+    pub fn packets_by_tunnel(&self, network: &str) -> Result<BTreeMap<String, u64>> {
+        let vnet = self.model.vnets.iter().find(|vnet| vnet.name == network).context("a network")?;
+        let each = vnet.tunnels.iter().map(|tunnel| {
+            let id = known_tunnel_id(vnet, tunnel, &self.image).context("the tunnel is planned")?;
+            Ok((tunnel.name.clone(), self.loaded.counters.traffic(Owner::Tunnel(id))?.in_packets))
+        });
+        each.collect()
+    }
+
     /// Counters of an endpoint, by pool and name.
     pub fn endpoint_traffic(&self, pool: &str, endpoint: &str) -> Result<Traffic> {
-        Ok(self.loaded.counters.endpoint(u32::from(self.endpoint_id(pool, endpoint)?))?)
+        Ok(self.loaded.counters.traffic(Owner::Endpoint(self.endpoint_id(pool, endpoint)?))?)
     }
 
     fn endpoint_id(&self, pool: &str, endpoint: &str) -> Result<u16> {

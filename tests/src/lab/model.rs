@@ -24,7 +24,7 @@ use lbx_common::{
     pins::Flow,
     reason::DropReason,
     region::Place,
-    tables::{Carry, Direction, Route, RouteQuery, Tables},
+    tables::{Carry, Counted, Direction, Route, RouteQuery, Tables},
     track::Event,
     transport::Ports,
 };
@@ -377,11 +377,9 @@ impl Tables for ModelTables {
         }
     }
 
-    fn count_listener(&self, _: u32, _: Direction, _: u64) {}
-
-    fn count_endpoint(&self, id: u32, direction: Direction, _: u64) {
+    fn count(&self, of: Counted, direction: Direction, _: u64) {
         if let Direction::In { .. } = direction {
-            self.delivered.set(Some(id));
+            self.delivered.set(Some(of.endpoint));
         }
     }
 

@@ -96,6 +96,8 @@ fn agree_on_random_packets(lab: &mut Lab) -> usize {
     }
     let drops = lab.all_drops().unwrap();
     assert_eq!(drops, lab.all_drops_on_host());
+    let traffic = lab.traffic().unwrap();
+    assert!(traffic.in_packets > 0 && traffic.out_packets > 0, "{traffic:?}");
     let mut reasons = std::collections::BTreeMap::new();
     for ((_, reason), count) in drops {
         *reasons.entry(reason.as_str()).or_insert(0) += count;

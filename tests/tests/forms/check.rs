@@ -127,7 +127,7 @@ pub struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// One that counts from here on.
     pub fn new(lab: &'a Lab) -> Result<Self> {
-        Ok(Self { lab, drops: lab.all_drops()?, traffic: lab.listener_traffic()? })
+        Ok(Self { lab, drops: lab.all_drops()?, traffic: lab.traffic()? })
     }
 
     /// Runs a case in the kernel and on the host. An error says what is wrong.
@@ -135,7 +135,7 @@ impl<'a> Runner<'a> {
         let outcome = self.lab.run(case.on, &case.frame)?;
         let host = self.lab.run_on_host(case.on, &case.frame);
         let drops = mem::replace(&mut self.drops, self.lab.all_drops()?);
-        let traffic = mem::replace(&mut self.traffic, self.lab.listener_traffic()?);
+        let traffic = mem::replace(&mut self.traffic, self.lab.traffic()?);
         // What a dropped frame looks like is nobody's business.
         let same = outcome.action == host.outcome.action
             && (outcome.action == Action::Drop || outcome.frame == host.outcome.frame);

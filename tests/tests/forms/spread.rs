@@ -15,6 +15,8 @@ use crate::check::{Becomes, Case, Reply, Runner};
 
 /// Flows that are tried.
 const FLOWS: u16 = 600;
+/// Packets that each of them has, where who gets which share is looked at.
+const PACKETS_OF_A_FLOW: u64 = 3;
 
 /// The network whose tunnels these are; the first is its own.
 const NETWORK: Network = Network { encap: Encap::Gre, outer: Family::V4 };
@@ -84,6 +86,7 @@ fn shares(lab: &Lab, family: Family, mode: Mode, transport: Transport) -> BTreeM
 #[test]
 fn flows_use_all_tunnels_of_their_network_and_stay_on_one() {
     let lab = lab();
+    let mut counted = BTreeMap::new();
     for family in Family::ALL {
         for transport in Transport::ALL {
             let shares = shares(&lab, family, Mode::Nat, transport);
@@ -91,8 +94,13 @@ fn flows_use_all_tunnels_of_their_network_and_stay_on_one() {
             assert_eq!(used, BTreeSet::from(TUNNELS), "{family} {transport:?}");
             // A quarter each; binomial, a standard deviation is 11.
             assert!(shares.values().all(|share| (90..=210).contains(share)), "{family} {shares:?}");
+            for (network, share) in shares {
+                let tunnel = if network == NETWORK { "only".to_owned() } else { network.name() };
+                *counted.entry(tunnel).or_default() += PACKETS_OF_A_FLOW * share as u64;
+            }
         }
     }
+    assert_eq!(lab.packets_by_tunnel(&NETWORK.name()).unwrap(), counted);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn packets_are_counted_by_their_inner_length_in_both_directions() {
     for case in requests.iter().chain(&replies) {
         lab.run(case.on, &case.frame).unwrap();
     }
-    let traffic = lab.listener_traffic().unwrap();
+    let traffic = lab.traffic().unwrap();
     assert_eq!(traffic.in_packets, requests.len() as u64);
     assert_eq!(traffic.out_packets, replies.len() as u64);
     let length = |packet: &[u8]| u64::from(u16::from_be_bytes([packet[2], packet[3]]));

@@ -95,6 +95,10 @@ fn tunnel(vnet: &str, tunnel: &Tunnel, facts: &Facts) -> Description {
         text.line("Next hop", status::next_hop(state));
         text.member("status", state);
     }
+    let counters =
+        facts.stats.tunnels.iter().find(|stats| stats.virtual_network == vnet && stats.tunnel == tunnel.name);
+    text.table("Traffic", stats::tunnel_table(counters));
+    text.member("stats", counters);
     let named = endpoints(facts)
         .filter(|(_, endpoint)| endpoint.virtual_network == vnet && leads_to(&tunnel.name, endpoint));
     text.used_by(named.map(|(pool, endpoint)| format!("endpoint {}/{}", pool.name, endpoint.name)).collect());

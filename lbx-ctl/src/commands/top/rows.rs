@@ -108,11 +108,11 @@ pub const fn columns(view: TopView) -> &'static [Column] {
         }
         TopView::Tunnels => &[
             ("TUNNEL", 16, false),
-            ("ENCAP", 7, false),
             ("REMOTE", 15, false),
             ("STATE", 9, false),
             ("RTT", 7, true),
-            ("MTU", 5, true),
+            ("IN BIT/S", 8, true),
+            ("OUT BIT/S", 9, true),
             ("REASON", 8, false),
         ],
     }
@@ -125,7 +125,7 @@ pub fn rows(view: TopView, before: Option<&Snapshot>, now: &Snapshot) -> Vec<Row
         TopView::Services => services(before, now, secs),
         TopView::Endpoints => endpoints(before, now, secs),
         TopView::Drops => drops(before, now, secs),
-        TopView::Tunnels => tunnels(now),
+        TopView::Tunnels => tunnels(before, now, secs),
     }
 }
 
@@ -225,7 +225,12 @@ fn drops(before: Option<&Snapshot>, now: &Snapshot, secs: f64) -> Vec<Row> {
     each.collect()
 }
 
-fn tunnels(now: &Snapshot) -> Vec<Row> {
+fn tunnels(before: Option<&Snapshot>, now: &Snapshot, secs: f64) -> Vec<Row> {
+    let by_name = |snapshot: &'_ Snapshot| -> BTreeMap<(String, String), Traffic> {
+        let each = snapshot.stats.tunnels.iter();
+        each.map(|one| ((one.virtual_network.clone(), one.tunnel.clone()), one.traffic)).collect()
+    };
+    let (earlier, later) = (before.map(by_name).unwrap_or_default(), by_name(now));
     let each = now.status.tunnels.iter().map(|one| {
         let is_its = |health: &&TunnelHealth| {
             (&health.virtual_network, &health.tunnel) == (&one.virtual_network, &one.tunnel)
@@ -237,17 +242,21 @@ fn tunnels(now: &Snapshot) -> Vec<Row> {
             _ => NOTHING.to_owned(),
         };
         let down = health.is_some_and(|health| health.state == HealthState::Unhealthy);
+        let name = (one.virtual_network.clone(), one.tunnel.clone());
+        let traffic = later.get(&name).copied().unwrap_or_default();
+        let rates = Rates::between(earlier.get(&name), &traffic, secs);
+        let [_, in_bits, _, out_bits, _] = rates.cells();
         Row {
             cells: vec![
                 format!("{}/{}", one.virtual_network, one.tunnel),
-                one.encap.as_str().to_owned(),
                 one.remote.clone(),
                 maybe(health.map(|health| health.state.as_str())),
                 maybe(health.and_then(|health| health.round_trip_us).map(round_trip)),
-                one.inner_mtu.to_string(),
+                in_bits,
+                out_bits,
                 reason,
             ],
-            traffic: 0.0,
+            traffic: traffic_of(&rates),
             trouble: down || one.next_hop.is_none(),
         }
     });
