@@ -132,22 +132,11 @@ impl Before {
     /// Copies counters.
     pub fn copy_counters(&mut self, to: &mut KernelCounters) -> Result<(), MapError> {
         let mut take = |name: &str| self.counters.remove(name);
-        if let Some(data) = take(map_name::LISTENER_TRAFFIC) {
-            copy(data, &mut to.listeners)?;
-        }
-        if let Some(data) = take(map_name::ENDPOINT_TRAFFIC) {
-            copy(data, &mut to.endpoints)?;
-        }
-        if let Some(data) = take(map_name::TUNNEL_TRAFFIC) {
-            copy(data, &mut to.tunnels)?;
-        }
-        if let Some(data) = take(map_name::DROPS) {
-            copy(data, &mut to.drops)?;
-        }
-        if let Some(data) = take(map_name::FLOWS) {
-            copy(data, &mut to.flows)?;
-        }
-        Ok(())
+        copy(take(map_name::LISTENER_TRAFFIC), &mut to.listeners)?;
+        copy(take(map_name::ENDPOINT_TRAFFIC), &mut to.endpoints)?;
+        copy(take(map_name::TUNNEL_TRAFFIC), &mut to.tunnels)?;
+        copy(take(map_name::DROPS), &mut to.drops)?;
+        copy(take(map_name::FLOWS), &mut to.flows)
     }
 
     /// Copies what is remembered of flows. Done before the new programs are attached, and again afterwards, for what
@@ -193,9 +182,10 @@ fn copy_entries<K: aya::Pod, V: aya::Pod>(
 }
 
 fn copy<T: aya::Pod + Default + PartialEq>(
-    from: MapData,
+    from: Option<MapData>,
     to: &mut PerCpuArray<MapData, T>,
 ) -> Result<(), MapError> {
+    let Some(from) = from else { return Ok(()) };
     let from: PerCpuArray<MapData, T> = PerCpuArray::try_from(Map::PerCpuArray(from))?;
     for index in 0..from.len().min(to.len()) {
         let values = from.get(&index, 0)?;

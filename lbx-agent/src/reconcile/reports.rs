@@ -115,12 +115,7 @@ impl Reconciler {
             let Some(&id) = listeners.get(&listener_identity(vip, *listen)) else {
                 continue;
             };
-            let traffic = self.kernel.counters.traffic(Owner::Listener(id))?;
-            sum.in_packets += traffic.in_packets;
-            sum.in_bytes += traffic.in_bytes;
-            sum.out_packets += traffic.out_packets;
-            sum.out_bytes += traffic.out_bytes;
-            sum.tcp_syns += traffic.tcp_syns;
+            sum += self.kernel.counters.traffic(Owner::Listener(id))?;
         }
         Ok(sum)
     }

@@ -1,5 +1,7 @@
 //! `GET /v1/stats`: counters since the maps were made.
 
+use std::ops::AddAssign;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,17 @@ pub struct Traffic {
     pub out_bytes: u64,
     /// TCP connection attempts (SYN without ACK).
     pub tcp_syns: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        let Self { in_packets, in_bytes, out_packets, out_bytes, tcp_syns } = other;
+        self.in_packets += in_packets;
+        self.in_bytes += in_bytes;
+        self.out_packets += out_packets;
+        self.out_bytes += out_bytes;
+        self.tcp_syns += tcp_syns;
+    }
 }
 
 /// Counters of a service.

@@ -44,12 +44,7 @@ fn drop_text(drops: &[DropCount], width: Option<u16>) -> String {
 
 /// Counters of services.
 pub fn service_table<'a>(services: impl IntoIterator<Item = &'a ServiceStats>) -> Table {
-    let mut table = Table::new(["SERVICE", "IN PACKETS", "IN BYTES", "OUT PACKETS", "OUT BYTES", "TCP SYNS"]);
-    for ServiceStats { service, traffic } in services {
-        let [in_packets, in_bytes, out_packets, out_bytes, tcp_syns] = counters(traffic);
-        table.row([cell(service), in_packets, in_bytes, out_packets, out_bytes, tcp_syns]);
-    }
-    table
+    traffic_table("SERVICE", services.into_iter().map(|one| (cell(&one.service), &one.traffic)))
 }
 
 /// Counters of endpoints.
@@ -66,10 +61,14 @@ pub fn endpoint_table<'a>(endpoints: impl IntoIterator<Item = &'a EndpointStats>
 
 /// Counters of tunnels.
 pub fn tunnel_table<'a>(tunnels: impl IntoIterator<Item = &'a TunnelStats>) -> Table {
-    let mut table = Table::new(["TUNNEL", "IN PACKETS", "IN BYTES", "OUT PACKETS", "OUT BYTES", "TCP SYNS"]);
-    for TunnelStats { virtual_network, tunnel, traffic } in tunnels {
+    let name = |one: &TunnelStats| format!("{}/{}", one.virtual_network, one.tunnel);
+    traffic_table("TUNNEL", tunnels.into_iter().map(|one| (name(one), &one.traffic)))
+}
+
+fn traffic_table<'a>(of: &'static str, each: impl Iterator<Item = (String, &'a Traffic)>) -> Table {
+    let mut table = Table::new([of, "IN PACKETS", "IN BYTES", "OUT PACKETS", "OUT BYTES", "TCP SYNS"]);
+    for (name, traffic) in each {
         let [in_packets, in_bytes, out_packets, out_bytes, tcp_syns] = counters(traffic);
-        let name = format!("{virtual_network}/{tunnel}");
         table.row([name, in_packets, in_bytes, out_packets, out_bytes, tcp_syns]);
     }
     table

@@ -299,12 +299,7 @@ impl Lab {
     fn sum(&self, of: impl Iterator<Item = Owner>) -> Result<Traffic> {
         let mut sum = Traffic::default();
         for owner in of {
-            let one = self.loaded.counters.traffic(owner)?;
-            sum.in_packets += one.in_packets;
-            sum.in_bytes += one.in_bytes;
-            sum.out_packets += one.out_packets;
-            sum.out_bytes += one.out_bytes;
-            sum.tcp_syns += one.tcp_syns;
+            sum += self.loaded.counters.traffic(owner)?;
         }
         Ok(sum)
     }

@@ -134,11 +134,7 @@ pub fn totals(before: Option<&Snapshot>, now: &Snapshot) -> (Rates, Option<f64>)
     let secs = before.map_or(0.0, |before| now.at.duration_since(before.at).as_secs_f64());
     let sum = |snapshot: &Snapshot| {
         snapshot.stats.services.iter().fold(Traffic::default(), |mut sum, service| {
-            sum.in_packets += service.traffic.in_packets;
-            sum.in_bytes += service.traffic.in_bytes;
-            sum.out_packets += service.traffic.out_packets;
-            sum.out_bytes += service.traffic.out_bytes;
-            sum.tcp_syns += service.traffic.tcp_syns;
+            sum += service.traffic;
             sum
         })
     };
