@@ -334,8 +334,12 @@ fn tombstone(entry: EndpointEntry, drain_ns: u64, ends: bool, now_ns: u64, image
 /// is another one and the change is under way.
 pub(super) fn keep_replies(environment: &Environment<'_>, observed: &Image, image: &mut Image) {
     let under_way = |entry: &TrackingEntry| entry.flags & (TRACKING_OPEN | TRACKING_CLOSING) != 0;
-    let changing: BTreeSet<u32> =
+    let mut changing: BTreeSet<u32> =
         image.tracking.iter().filter(|(_, entry)| under_way(entry)).map(|(&id, _)| id).collect();
+    // What a listener is to clients of a region may change alone; replies are those of the listener.
+    let by_region = image.regional_values().filter(|(.., value)| changing.contains(&value.id));
+    let by_region: Vec<u32> = by_region.map(|(listener, ..)| listener).collect();
+    changing.extend(by_region);
     let removed = |entry: &EndpointEntry| entry.state & ENDPOINT_REMOVED != 0;
     if changing.is_empty() && !image.endpoints.values().any(removed) {
         return;

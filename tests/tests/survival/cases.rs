@@ -123,3 +123,13 @@ fn connections_stay_where_they_are_when_regions_come_change_and_go() {
         }
     }
 }
+
+#[test]
+fn connections_to_a_pool_that_only_a_region_had_go_on_when_the_service_is_the_same_to_all_again() {
+    let [near, alone] = [Sharing::Near, Sharing::Alone].map(|sharing| change(Change::Share(sharing)));
+    let begun = Event::Begin(0, false, 12);
+    run(
+        times(),
+        &[near, begun, alone, Event::GoOn, near, begun, Event::GoOn, Event::GoOn, alone, Event::GoOn],
+    );
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lbx_common::{
     abi::{
-        LISTENER_BY_REGION, NO_REGIONS, NODE_REGIONS_CLOSING, REPLY_BY_REGION, TRACKING_CLOSING,
+        LISTENER_BY_REGION, NO_REGIONS, NODE_REGIONS_CLOSING, REPLY_BY_REGION, ReplyKey, TRACKING_CLOSING,
         TRACKING_EVERY, TRACKING_ON, TRACKING_OPEN, Target, TrackingEntry, region_id,
     },
     api::{Config, Location, Region, SteeringPolicy},
@@ -116,6 +116,25 @@ fn a_pool_that_fails_moves_no_table_of_a_region_that_has_others() {
     assert_eq!(entry(&after, Some("us")).flags & (TRACKING_OPEN | TRACKING_EVERY), 0);
     // Replies are looked into as soon as anything is.
     assert_eq!(entry(&after, None).flags, TRACKING_ON);
+}
+
+#[test]
+fn replies_of_a_pool_that_only_a_region_had_are_known_while_the_change_is_under_way() {
+    let near = geo(&[("eu", &["b", "a"])], &["a"], |_| {});
+    let alone = config(&["a"], |_| {});
+    let of_listeners = |image: &Image| -> BTreeSet<u16> {
+        let ports = image.reply_values().filter(|(key, _)| matches!(key, ReplyKey::Ports { .. }));
+        ports.map(|(_, value)| value.endpoint).collect()
+    };
+    let before = pass(&near, &[], 9, NOW_NS, &Image::default());
+    let opened = pass(&alone, &[], 9, NOW_NS + SECOND, &before);
+    assert_eq!(of_listeners(&opened), of_listeners(&before));
+    let closing = pass(&alone, &[], 9, NOW_NS + SECOND + TRANSITION, &opened);
+    assert_eq!(of_listeners(&closing), of_listeners(&before));
+    let now_ns = NOW_NS + 2 * (SECOND + TRANSITION);
+    let flows = FlowFacts { since_ns: now_ns, ..FlowFacts::default() };
+    let over = pass_with(&alone, &[], (9, now_ns), flows, &closing);
+    assert!(over.tracking.is_empty() && of_listeners(&over).len() < of_listeners(&before).len());
 }
 
 #[test]
