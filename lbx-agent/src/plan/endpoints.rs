@@ -97,7 +97,8 @@ fn identity_of(pool: &Pool, endpoint: &Endpoint, vnets: &[u32]) -> EndpointIdent
     (vnet, entry_address(endpoint.address), Be16::new(endpoint.port.unwrap_or(0)), tag)
 }
 
-/// Ids of all endpoints that are on. One whose names alone changed keeps its id, and so its flows.
+/// Ids of all endpoints that are on. One whose names alone changed keeps its id, and so its flows. One that was removed, and
+/// whose time is over, comes back as another: tables of before name the old one, and no replies of it are known.
 fn known_ids(
     model: &Model,
     environment: &Environment<'_>,
@@ -105,8 +106,14 @@ fn known_ids(
     vnets: &[u32],
 ) -> Ids<EndpointIdentity> {
     let capacity = environment.sizes.of(MapId::Endpoints).saturating_sub(1);
-    let known = observed.endpoints.iter().map(|(&id, entry)| (identity_in(entry), u32::from(id)));
+    let is_over =
+        |entry: &EndpointEntry| entry.state & ENDPOINT_REMOVED != 0 && is_released(entry, environment.now_ns);
+    let (over, there): (Vec<_>, Vec<_>) = observed.endpoints.iter().partition(|(_, entry)| is_over(entry));
+    let known = there.iter().map(|&(&id, entry)| (identity_in(entry), u32::from(id)));
     let mut ids = Ids::new(known, capacity);
+    for (&id, _) in over {
+        ids.set_aside(u32::from(id));
+    }
     let all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
     let on = all.filter(|(_, endpoint)| endpoint.enabled);
     let (mut kept, mut unknown) = (HashSet::new(), BTreeSet::new());
@@ -120,7 +127,7 @@ fn known_ids(
     if unknown.is_empty() {
         return ids;
     }
-    let renamed = observed.endpoints.iter().filter(|&(&id, _)| !kept.contains(&u32::from(id)));
+    let renamed = there.into_iter().filter(|&(&id, _)| !kept.contains(&u32::from(id)));
     let mut renamed: BTreeMap<_, u16> =
         renamed.map(|(&id, entry)| ((entry.vnet, entry.address, entry.port), id)).collect();
     for identity in unknown {

@@ -31,6 +31,11 @@ impl<I: Hash + Eq + Clone> Ids<I> {
         self.known.get(identity).copied()
     }
 
+    /// Keeps an id from being given to anything.
+    pub fn set_aside(&mut self, id: u32) {
+        self.taken.insert(id);
+    }
+
     /// Gives an object an id that was known under another identity.
     pub fn adopt(&mut self, identity: I, id: u32) {
         self.known.insert(identity, id);

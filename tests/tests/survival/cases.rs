@@ -133,3 +133,14 @@ fn connections_to_a_pool_that_only_a_region_had_go_on_when_the_service_is_the_sa
         &[near, begun, alone, Event::GoOn, near, begun, Event::GoOn, Event::GoOn, alone, Event::GoOn],
     );
 }
+
+#[test]
+fn an_endpoint_that_comes_back_when_its_time_is_over_gets_no_flow_by_the_table_before() {
+    let name = (0, 1);
+    let times = Times { drain: Duration::from_secs(20), ..times() };
+    let gone = [Change::Remove(name), Change::Pool(1)].map(change);
+    let back = [Event::Wait(21 * SECOND, true), change(Change::Add(name))];
+    let begun = [Event::Begin(0, true, 12), Event::Begin(0, false, 12), Event::GoOn, Event::GoOn];
+    let events: Vec<_> = gone.into_iter().chain(back).chain(begun).collect();
+    run(times, &events);
+}
