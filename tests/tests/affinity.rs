@@ -17,7 +17,7 @@ use lbx_tests::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const TTL: Duration = Duration::from_secs(8);
+const TTL: Duration = Duration::from_secs(12);
 
 /// Sources of the client, beside its first address.
 fn sources() -> impl Iterator<Item = Ipv4Addr> {
