@@ -1,5 +1,5 @@
-//! Test binaries: which there are, and one more of them at a time than there are processors. Most tests wait for something, and where one binary comes
-//! after the other, its last tests leave a processor idle.
+//! Test binaries: which there are, and one more of them at a time than there are processors. Most tests wait for
+//! something, and where one binary comes after the other, its last tests leave a processor idle.
 
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};

@@ -187,7 +187,8 @@ impl Reconciler {
         reach.of_services(&self.model).filter_map(change).collect()
     }
 
-    fn configured_tunnels(&self) -> impl Iterator<Item = (&Vnet, &Tunnel)> {
+    /// All tunnels, each with its network.
+    pub(super) fn configured_tunnels(&self) -> impl Iterator<Item = (&Vnet, &Tunnel)> {
         self.model.vnets.iter().flat_map(|vnet| vnet.tunnels.iter().map(move |one| (vnet, one)))
     }
 

@@ -101,8 +101,8 @@ impl Reconciler {
                 }
             }
         }
-        let all = model.vnets.iter().flat_map(|vnet| vnet.tunnels.iter().map(move |one| (vnet, one)));
-        let tunnels = all
+        let tunnels = self
+            .configured_tunnels()
             .filter_map(|(vnet, tunnel)| Some((known_tunnel_id(vnet, tunnel, image)?, tunnel.name.clone())));
         let vnets = self.vnet_names(image).into_iter();
         Names {

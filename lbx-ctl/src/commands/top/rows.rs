@@ -222,11 +222,7 @@ fn drops(before: Option<&Snapshot>, now: &Snapshot, secs: f64) -> Vec<Row> {
 }
 
 fn tunnels(before: Option<&Snapshot>, now: &Snapshot, secs: f64) -> Vec<Row> {
-    let by_name = |snapshot: &'_ Snapshot| -> BTreeMap<(String, String), Traffic> {
-        let each = snapshot.stats.tunnels.iter();
-        each.map(|one| ((one.virtual_network.clone(), one.tunnel.clone()), one.traffic)).collect()
-    };
-    let (earlier, later) = (before.map(by_name).unwrap_or_default(), by_name(now));
+    let (earlier, later) = (before.map(traffic_by_tunnel).unwrap_or_default(), traffic_by_tunnel(now));
     let each = now.status.tunnels.iter().map(|one| {
         let is_its = |health: &&TunnelHealth| {
             (&health.virtual_network, &health.tunnel) == (&one.virtual_network, &one.tunnel)
@@ -238,7 +234,7 @@ fn tunnels(before: Option<&Snapshot>, now: &Snapshot, secs: f64) -> Vec<Row> {
             _ => NOTHING.to_owned(),
         };
         let down = health.is_some_and(|health| health.state == HealthState::Unhealthy);
-        let name = (one.virtual_network.clone(), one.tunnel.clone());
+        let name = (one.virtual_network.as_str(), one.tunnel.as_str());
         let traffic = later.get(&name).copied().unwrap_or_default();
         let rates = Rates::between(earlier.get(&name), &traffic, secs);
         let [_, in_bits, _, out_bits, _] = rates.cells();
@@ -257,6 +253,11 @@ fn tunnels(before: Option<&Snapshot>, now: &Snapshot, secs: f64) -> Vec<Row> {
         }
     });
     each.collect()
+}
+
+fn traffic_by_tunnel(snapshot: &Snapshot) -> BTreeMap<(&str, &str), Traffic> {
+    let each = snapshot.stats.tunnels.iter();
+    each.map(|one| ((one.virtual_network.as_str(), one.tunnel.as_str()), one.traffic)).collect()
 }
 
 fn traffic_of(rates: &Rates) -> f64 {
